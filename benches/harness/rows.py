@@ -1,0 +1,102 @@
+"""What is measured: servers, how each is started, and the one request that a row repeats. No process is started here."""
+
+import dataclasses
+import pathlib
+
+BENCHES = pathlib.Path(__file__).resolve().parent.parent
+APPS = BENCHES / "apps"
+BACKENDS = ("uring", "monoio", "tokio-uring", "epoll")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A request and its one right answer."""
+
+    path: str
+    answer: str
+    method: str = "GET"
+    body: str = ""
+    status: int = 200
+    is_handled: bool = True
+    """The handler runs for it, and counts. Where it is False, not one call may be counted."""
+
+
+USER = Request("/users/123", '{"user_id":123}')
+ASYNC_USER = Request("/async/users/123", '{"user_id":123}')
+WRONG_USER = Request(
+    "/users/abc",
+    '{"detail":[{"type":"int_parsing","loc":["path","id"],'
+    '"msg":"Input should be a valid integer, unable to parse string as an integer","input":"abc"}]}',
+    status=422,
+    is_handled=False,
+)
+ITEM = Request(
+    "/items",
+    '{"name":"bolt","price":0.5,"tags":["m4","steel"]}',
+    method="POST",
+    body='{"name": "bolt", "price": 0.5, "tags": ["m4", "steel"]}',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    `program` says what runs it: "fixed" (our binary), "turboapi" (the Python under test) or "peers" (the peers' Python).
+    `PORT` in an argument stands for the port. `module` is what that Python must be able to import.
+    """
+
+    name: str
+    request: Request
+    program: str
+    arguments: tuple[str, ...] = ("PORT",)
+    module: str = ""
+    backend: str = ""
+
+
+def granian(interface: str) -> Row:
+    """Granian with its own defaults, one worker; it takes uvloop where that is installed."""
+    arguments = ("-m", "granian", "--interface", interface, "--host", "127.0.0.1", "--port", "PORT")
+    arguments += ("--workers", "1", "--no-ws", "--log-level", "warning", f"granian_{interface}:app")
+    return Row(f"granian-{interface}", USER, "peers", arguments, "granian")
+
+
+def uvicorn(name: str, request: Request) -> Row:
+    """FastAPI on uvicorn's quickest settings, one worker."""
+    arguments = ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "PORT", "--http", "httptools", "--loop", "auto")
+    arguments += ("--no-access-log", "--log-level", "warning", "turbo_app:app")
+    return Row(name, request, "peers", arguments, "uvicorn")
+
+
+def turboapi(backend: str = "", kind: str = "", request: Request = USER) -> Row:
+    """Our row: without a backend it is whatever turboapi chooses by itself, which is what the bars judge."""
+    name = "-".join(part for part in ("turboapi", backend, kind) if part)
+    return Row(name, request, "turboapi", ("turbo_app.py", "PORT"), "turboapi", backend)
+
+
+KINDS = (("", USER), ("async", ASYNC_USER), ("422", WRONG_USER), ("post", ITEM))
+ROWS = (
+    Row("fixed", USER, "fixed"),
+    turboapi(),
+    *(turboapi(backend, kind, request) for backend in BACKENDS for kind, request in KINDS),
+    granian("rsgi"),
+    granian("asgi"),
+    *(uvicorn(f"uvicorn-{kind}".rstrip("-"), request) for kind, request in KINDS),
+    Row("robyn", USER, "peers", ("robyn_app.py", "PORT", "--processes", "1", "--workers", "1", "--log-level", "ERROR"), "robyn"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """CPU per request of row `name` must be at most `ratio_max` of row `base`'s, in the same run."""
+
+    name: str
+    base: str
+    ratio_max: float
+
+
+BARS = (
+    Bar("turboapi", "fixed", 1.4),
+    Bar("turboapi", "granian-rsgi", 1 / 2.5),
+    Bar("turboapi", "uvicorn", 1 / 10),
+)
