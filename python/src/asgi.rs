@@ -1,0 +1,295 @@
+//! One request that the app's own ASGI call answers, and the way back. The protocol's messages are in `turboapi/asgi.py`.
+//!
+//! What the app sends is put on the worker's queue (`Later`) and reaches the connection when the app has returned to the
+//! worker: an app may send from inside a turn's handler call as well as from any later callback of the loop.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString};
+use turboapi_core::connection::Part;
+use turboapi_core::handler::Ended;
+use turboapi_core::request::RequestId;
+use turboapi_core::response::Headers;
+
+use crate::request::Retained;
+
+/// Unsent bytes of one answer over which the app is told to wait.
+const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// What is between Python and the connections of one worker: answers on their way, and who waits for what.
+/// Only that worker's thread uses it, so that its locks are never waited for.
+#[derive(Debug, Default)]
+pub struct Later {
+    answers: Mutex<Vec<(RequestId, Part)>>,
+    exchanges: Mutex<HashMap<RequestId, Py<Exchange>>>,
+    /// Tasks and futures. asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
+    suspended: Mutex<HashMap<RequestId, Py<PyAny>>>,
+}
+
+impl Later {
+    /// Adds an answer or a part of one.
+    pub fn push(&self, id: RequestId, part: Part) {
+        lock(&self.answers).push((id, part));
+    }
+
+    /// Takes all answers, in order, leaving `into`'s memory behind.
+    pub fn take(&self, into: &mut Vec<(RequestId, Part)>) {
+        std::mem::swap(&mut *lock(&self.answers), into);
+    }
+
+    /// The exchange of a request, if it has one.
+    pub fn exchange(&self, py: Python<'_>, id: RequestId) -> Option<Py<Exchange>> {
+        lock(&self.exchanges).get(&id).map(|exchange| exchange.clone_ref(py))
+    }
+
+    /// The same, and it gets no further notice.
+    pub fn forget(&self, id: RequestId) -> Option<Py<Exchange>> {
+        lock(&self.exchanges).remove(&id)
+    }
+
+    /// Keeps what a request waits for alive.
+    pub fn suspend(&self, id: RequestId, task: Py<PyAny>) {
+        lock(&self.suspended).insert(id, task);
+    }
+
+    /// It is over.
+    pub fn resume(&self, id: RequestId) -> Option<Py<PyAny>> {
+        lock(&self.suspended).remove(&id)
+    }
+
+    /// How many requests wait.
+    pub fn suspended_count(&self) -> usize {
+        lock(&self.suspended).len()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No Python runs and nothing panics under these locks; what a poisoned one holds is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One request that the app's own ASGI call answers, and the way back.
+#[pyclass(frozen, module = "turboapi._core")]
+#[derive(Debug)]
+pub struct Exchange {
+    request: Retained,
+    later: Arc<Later>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The head that was started and not yet sent: it leaves with the first part of the body, as one piece if that is all.
+    start: Option<(u16, Headers)>,
+    is_started: bool,
+    is_complete: bool,
+    unsent: usize,
+    disconnected: bool,
+    gone: bool,
+    on_writable: Option<Py<PyAny>>,
+    on_disconnect: Option<Py<PyAny>>,
+}
+
+impl Exchange {
+    /// Makes one, and hands it and `argument` to `hook`, which begins to answer.
+    pub fn begin(
+        py: Python<'_>,
+        request: Retained,
+        later: &Arc<Later>,
+        hook: &Py<PyAny>,
+        argument: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let id = request.id;
+        let exchange = Py::new(py, Self { request, later: Arc::clone(later), state: Mutex::default() })?;
+        lock(&later.exchanges).insert(id, exchange.clone_ref(py));
+        let hook = hook.bind(py);
+        let started = match argument {
+            Some(argument) => hook.call1((exchange, argument)),
+            None => hook.call1((exchange,)),
+        };
+        if started.is_err() {
+            later.forget(id);
+        }
+        started.map(|_| ())
+    }
+
+    /// What was sent has left.
+    pub fn writable(&self, py: Python<'_>) {
+        let callback = {
+            let mut state = lock(&self.state);
+            state.unsent = 0;
+            state.on_writable.take()
+        };
+        call_back(py, callback);
+    }
+
+    /// The peer waits no longer, or has everything.
+    pub fn ended(&self, py: Python<'_>, how: Ended) {
+        let (writable, disconnect) = {
+            let mut state = lock(&self.state);
+            state.disconnected = true;
+            state.gone |= how == Ended::Gone;
+            (if how == Ended::HalfClosed { None } else { state.on_writable.take() }, state.on_disconnect.take())
+        };
+        call_back(py, writable);
+        call_back(py, disconnect);
+    }
+}
+
+/// A callback of ours that fails is logged as Python logs what it cannot raise: the worker goes on.
+fn call_back(py: Python<'_>, callback: Option<Py<PyAny>>) {
+    if let Some(callback) = callback {
+        if let Err(error) = callback.call0(py) {
+            error.write_unraisable(py, Some(callback.bind(py)));
+        }
+    }
+}
+
+#[pymethods]
+impl Exchange {
+    #[getter]
+    fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        self.request.method(py)
+    }
+
+    #[getter]
+    fn http_version(&self) -> &'static str {
+        self.request.http_version()
+    }
+
+    #[getter]
+    fn path(&self) -> &str {
+        self.request.path()
+    }
+
+    #[getter]
+    fn raw_path<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.request.raw_path())
+    }
+
+    #[getter]
+    fn query_string<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.request.query())
+    }
+
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.request.headers(py)
+    }
+
+    #[getter]
+    fn client(&self) -> Option<(String, u16)> {
+        self.request.client()
+    }
+
+    #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.request.body())
+    }
+
+    #[getter]
+    fn disconnected(&self) -> bool {
+        lock(&self.state).disconnected
+    }
+
+    #[getter]
+    fn started(&self) -> bool {
+        lock(&self.state).is_started
+    }
+
+    #[getter]
+    fn complete(&self) -> bool {
+        lock(&self.state).is_complete
+    }
+
+    /// Begins the answer. Nothing is sent before the first `send`.
+    fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let headers = crate::response::headers_from(headers)?;
+        let mut state = lock(&self.state);
+        if state.is_started {
+            return Err(PyRuntimeError::new_err("the answer was started already"));
+        }
+        state.is_started = true;
+        state.start = Some((crate::response::checked_status(status)?, headers));
+        Ok(())
+    }
+
+    /// Sends a part of the body. True: so much is unsent that the app should wait for `on_writable`.
+    fn send(&self, data: &[u8], more: bool) -> PyResult<bool> {
+        let mut state = lock(&self.state);
+        if !state.is_started || state.is_complete {
+            return Err(PyRuntimeError::new_err("a body part was sent before the answer's start or after its end"));
+        }
+        if state.gone {
+            return Err(PyOSError::new_err("the peer has gone"));
+        }
+        state.is_complete = !more;
+        let id = self.request.id;
+        let data = Bytes::copy_from_slice(data);
+        match state.start.take() {
+            Some((status, headers)) if !more => self.later.push(id, Part::Whole { status, headers, body: data }),
+            start => {
+                if let Some((status, headers)) = start {
+                    self.later.push(id, Part::Start { status, headers });
+                }
+                state.unsent += data.len();
+                self.later.push(id, Part::Body { data, more });
+            }
+        }
+        Ok(more && state.unsent > UNSENT_BYTES_MAX)
+    }
+
+    /// Calls back once when what was sent has left, or the peer is gone.
+    fn on_writable(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if state.unsent <= UNSENT_BYTES_MAX || state.gone {
+            drop(state);
+            callback.call0(py)?;
+        } else {
+            state.on_writable = Some(callback);
+        }
+        Ok(())
+    }
+
+    /// Calls back once when the peer is gone or the answer is complete.
+    fn on_disconnect(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if state.disconnected {
+            drop(state);
+            callback.call0(py)?;
+        } else {
+            state.on_disconnect = Some(callback);
+        }
+        Ok(())
+    }
+
+    /// Ends the exchange after an error: a 500 if nothing was sent, else the connection is cut.
+    fn fail(&self) {
+        let mut state = lock(&self.state);
+        if !state.is_complete {
+            state.is_complete = true;
+            state.start = None;
+            self.later.push(self.request.id, Part::Failed);
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The lock is held for moments only, and never while Python runs; a collection that comes then sees it next time.
+        if let Ok(state) = self.state.try_lock() {
+            visit.call(&state.on_writable)?;
+            visit.call(&state.on_disconnect)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let mut state = lock(&self.state);
+        state.on_writable = None;
+        state.on_disconnect = None;
+    }
+}

@@ -1,0 +1,324 @@
+//! HOT PATH: a whole request becomes a call of a Python function, and what that returns an answer.
+//!
+//! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`to_app`).
+//! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that blocks to the thread pool.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::request::{Request, RequestId};
+use turboapi_core::response::Answer;
+use turboapi_core::router::Match;
+
+use crate::asgi::{Exchange, Later};
+use crate::coroutine::{AsyncioLoop, Completion};
+use crate::interpreter::{Arguments, FreshContext};
+use crate::plan::Plan;
+use crate::request::Retained;
+use crate::response::{self, Rendered, ResponseTypes};
+
+/// What `turboapi/worker.py` gives for the cases that are Python's.
+pub struct Hooks {
+    /// `app(exchange)`: starts the app's own ASGI call.
+    pub app: Py<PyAny>,
+    /// `respond(exchange, response)`: starts a response object's ASGI call.
+    pub respond: Py<PyAny>,
+    /// `raised(exchange, exception)`: starts what the app does about an exception of a handler.
+    pub raised: Py<PyAny>,
+    /// `http_response(exception)`: the response for a plain HTTPException, None for any other.
+    pub http_response: Py<PyAny>,
+    /// `pool(function, arguments, done)`: calls a function in the thread pool, and `done(future)` on the loop after it.
+    pub pool: Py<PyAny>,
+    /// `moved(label, seconds)`: a route was moved to the thread pool.
+    pub moved: Py<PyAny>,
+    /// `broken(problem)`: an answer was cut for its own mistake.
+    pub broken: Py<PyAny>,
+    /// `routes_changed()`: whether the app has other routes than at the start.
+    pub routes_changed: Py<PyAny>,
+    /// Whether 404 and 405 are FastAPI's own.
+    pub answers_unmatched: bool,
+}
+
+impl Hooks {
+    /// Reads the attributes of the object that Python gave.
+    pub fn new(hooks: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let hook = |name: &str| -> PyResult<Py<PyAny>> { Ok(hooks.getattr(name)?.unbind()) };
+        Ok(Self {
+            app: hook("app")?,
+            respond: hook("respond")?,
+            raised: hook("raised")?,
+            http_response: hook("http_response")?,
+            pool: hook("pool")?,
+            moved: hook("moved")?,
+            broken: hook("broken")?,
+            routes_changed: hook("routes_changed")?,
+            answers_unmatched: hooks.getattr("answers_unmatched")?.extract()?,
+        })
+    }
+}
+
+/// Calls Python for one worker's requests.
+pub struct PythonHandler {
+    /// By `RouteId`; none for a route that the app's own ASGI call answers.
+    pub routes: Vec<Option<Arc<Plan>>>,
+    /// Python's part.
+    pub hooks: Arc<Hooks>,
+    /// Answers that Python gives later.
+    pub later: Arc<Later>,
+    /// Starlette's classes.
+    pub types: Arc<ResponseTypes>,
+    /// The worker's loop.
+    pub asyncio: AsyncioLoop,
+    /// A `def` function that takes longer is a candidate for the thread pool.
+    pub inline_budget: Duration,
+    /// What exchanges have to be told when the connections have been dealt with.
+    notices: Vec<(RequestId, Notice)>,
+    arguments: Arguments,
+    scratch: Vec<u8>,
+}
+
+enum Notice {
+    Writable,
+    Ended(Ended),
+}
+
+impl PythonHandler {
+    /// Everything at its start.
+    pub fn new(hooks: Arc<Hooks>, types: ResponseTypes, asyncio: AsyncioLoop, inline_budget: Duration) -> Self {
+        Self {
+            routes: Vec::new(),
+            hooks,
+            later: Arc::default(),
+            types: Arc::new(types),
+            asyncio,
+            inline_budget,
+            notices: Vec::new(),
+            arguments: Arguments::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Tells exchanges what has happened to their connections. Runs Python.
+    pub fn deliver(&mut self, py: Python<'_>) {
+        if self.notices.is_empty() {
+            return;
+        }
+        if let Err(error) = self.asyncio.show(py) {
+            error.write_unraisable(py, None);
+        }
+        for (id, notice) in self.notices.drain(..) {
+            match notice {
+                Notice::Writable => {
+                    if let Some(exchange) = self.later.exchange(py, id) {
+                        exchange.get().writable(py);
+                    }
+                }
+                Notice::Ended(how) => {
+                    let exchange =
+                        if how == Ended::HalfClosed { self.later.exchange(py, id) } else { self.later.forget(id) };
+                    if let Some(exchange) = exchange {
+                        exchange.get().ended(py, how);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl PythonHandler {
+    /// An answer found nobody: whoever gives it need not go on.
+    pub fn notice_gone(&mut self, id: RequestId) {
+        self.notices.push((id, Notice::Ended(Ended::Gone)));
+    }
+
+    /// An answer did not keep to what it had promised, and its connection was cut.
+    pub fn report(&mut self, py: Python<'_>, id: RequestId, problem: &str) {
+        if let Err(error) = self.hooks.broken.bind(py).call1((problem,)) {
+            error.write_unraisable(py, None);
+        }
+        self.notice_gone(id);
+    }
+}
+
+/// The handler while this thread is attached to the interpreter.
+pub struct Attached<'a, 'py> {
+    /// Shows that it is.
+    pub py: Python<'py>,
+    /// The handler.
+    pub handler: &'a mut PythonHandler,
+}
+
+impl Handler for Attached<'_, '_> {
+    fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        match request.matched {
+            Match::Found(route) => match self.handler.routes.get(route.0 as usize).cloned().flatten() {
+                Some(plan) => self.native(&plan, request, answer),
+                None => self.to_app(request),
+            },
+            Match::NotFound if self.answers_unmatched() => {
+                let done = answer.json(404, b"{\"detail\":\"Not Found\"}");
+                debug_assert!(done.is_ok(), "nothing was answered before");
+                Outcome::Answered
+            }
+            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => self.to_app(request),
+        }
+    }
+
+    fn writable(&mut self, id: RequestId) {
+        self.handler.notices.push((id, Notice::Writable));
+    }
+
+    fn ended(&mut self, id: RequestId, how: Ended) {
+        self.handler.notices.push((id, Notice::Ended(how)));
+    }
+}
+
+impl<'py> Attached<'_, 'py> {
+    /// A route with a plan.
+    fn native(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
+            return self.to_app(request);
+        }
+        let result = if plan.is_coroutine {
+            self.start_coroutine(plan, request).transpose()
+        } else if plan.is_pooled() {
+            self.start_in_pool(plan, request).err().map(Err)
+        } else {
+            Some(self.call_inline(plan))
+        };
+        match result {
+            Some(result) => self.answer_with(plan, result, request, answer),
+            None => Outcome::Later,
+        }
+    }
+
+    /// A `def` function, here and now: without a running loop, in a context of its own.
+    fn call_inline(&mut self, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.py;
+        self.handler.asyncio.hide(py)?;
+        let started = Instant::now();
+        let context = FreshContext::enter(py)?;
+        let result = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py));
+        drop(context);
+        if plan.may_move() {
+            let taken = started.elapsed();
+            if plan.is_to_move(taken > self.handler.inline_budget) {
+                self.handler.hooks.moved.bind(py).call1((&plan.label, taken.as_secs_f64()))?;
+            }
+        }
+        result
+    }
+
+    /// A `def` function that blocks: in the thread pool.
+    fn start_in_pool(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<()> {
+        let py = self.py;
+        self.handler.asyncio.show(py)?;
+        let arguments = PyDict::new(py);
+        if let Some(names) = plan.names(py) {
+            for (name, value) in names.iter().zip(self.handler.arguments.take(py)) {
+                arguments.set_item(name, value)?;
+            }
+        }
+        let done = Bound::new(py, self.completion(plan, request))?;
+        let pool = self.handler.hooks.pool.bind(py);
+        let future = pool.call1((plan.endpoint.bind(py), arguments, &done))?;
+        self.handler.later.suspend(request.id, future.unbind());
+        Ok(())
+    }
+
+    /// An `async def` function: its first step at once. None if it suspended.
+    fn start_coroutine(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = self.py;
+        self.handler.asyncio.show(py)?;
+        let coroutine = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py))?;
+        let task = self.handler.asyncio.start_task(&coroutine)?;
+        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return task.call_method0(intern!(py, "result")).map(Some);
+        }
+        let done = Bound::new(py, self.completion(plan, request))?;
+        task.call_method1(intern!(py, "add_done_callback"), (done,))?;
+        self.handler.later.suspend(request.id, task.unbind());
+        Ok(None)
+    }
+
+    fn completion(&self, plan: &Arc<Plan>, request: &Request<'_>) -> Completion {
+        let handler = &self.handler;
+        Completion::new(
+            Arc::clone(plan),
+            Arc::clone(&handler.types),
+            Arc::clone(&handler.hooks),
+            Arc::clone(&handler.later),
+            Retained::new(request),
+        )
+    }
+
+    fn answer_with(
+        &mut self,
+        plan: &Plan,
+        result: PyResult<Bound<'py, PyAny>>,
+        request: &Request<'_>,
+        answer: &mut Answer<'_>,
+    ) -> Outcome {
+        let types = &self.handler.types;
+        let scratch = &mut self.handler.scratch;
+        let rendered = result.and_then(|value| response::render(plan, types, &value, scratch));
+        let rendered = rendered.or_else(|error| response::from_exception(types, &self.handler.hooks, self.py, error));
+        let sent = match rendered {
+            Ok(Rendered::Json { status }) => answer.json(status, scratch),
+            Ok(Rendered::Whole { status, headers, body }) => answer.whole_shared(status, &headers, body),
+            Ok(Rendered::Object(object)) => return self.later_by(|hooks| &hooks.respond, request, Some(object)),
+            Err(error) => {
+                let exception = error.into_value(self.py).into_any();
+                return self.later_by(|hooks| &hooks.raised, request, Some(exception));
+            }
+        };
+        if scratch.capacity() > SCRATCH_BYTES_MAX {
+            *scratch = Vec::new();
+        }
+        debug_assert!(sent.is_ok(), "render has compared the lengths, and nothing was answered before");
+        Outcome::Answered
+    }
+
+    /// What no plan covers: the app's own ASGI call.
+    fn to_app(&mut self, request: &Request<'_>) -> Outcome {
+        self.later_by(|hooks| &hooks.app, request, None)
+    }
+
+    /// Hands the request to one of the hooks, which answers through an exchange.
+    fn later_by(
+        &mut self,
+        hook: impl FnOnce(&Hooks) -> &Py<PyAny>,
+        request: &Request<'_>,
+        argument: Option<Py<PyAny>>,
+    ) -> Outcome {
+        let py = self.py;
+        let hooks = Arc::clone(&self.handler.hooks);
+        let started = self
+            .handler
+            .asyncio
+            .show(py)
+            .and_then(|()| Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument));
+        match started {
+            Ok(()) => Outcome::Later,
+            Err(error) => {
+                // Our own Python failed, not the app's, whose errors the hook logs. The worker answers with a 500.
+                error.write_unraisable(py, None);
+                Outcome::Answered
+            }
+        }
+    }
+
+    /// Whether a path that no route has is answered here: only if the app has got no further routes since its start.
+    fn answers_unmatched(&mut self) -> bool {
+        let hooks = &self.handler.hooks;
+        hooks.answers_unmatched
+            && hooks.routes_changed.bind(self.py).call0().and_then(|changed| changed.is_truthy()).is_ok_and(|changed| !changed)
+    }
+}
+
+/// Memory for rendering that is kept from one request to the next.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;

@@ -1,0 +1,39 @@
+//! The extension module `turboapi._core`: the list below is all that Python can see of it. The only crate that names pyo3.
+//!
+//! A request's way through it: `serve.rs` turns the worker, `handler.rs` is called with a whole request and calls the
+//! function that `plan.rs` has prepared, `coroutine.rs` waits where that is a coroutine that suspends, `response.rs` makes an
+//! answer of what it returned. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
+
+mod serve;
+mod handler;
+mod plan;
+mod coroutine;
+mod response;
+mod json;
+mod asgi;
+mod request;
+mod error;
+mod router;
+mod interpreter;
+
+use pyo3::prelude::*;
+
+/// turboapi's server core.
+#[pymodule(gil_used = false)]
+mod _core {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult};
+
+    #[pymodule_export]
+    use super::asgi::Exchange;
+    #[pymodule_export]
+    use super::coroutine::Completion;
+    #[pymodule_export]
+    use super::router::Router;
+    #[pymodule_export]
+    use super::serve::{Worker, probe_backend};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,335 @@
+//! A route's plan: what `turboapi/plan.py` has worked out at start, in the form in which a request can run through it.
+//!
+//! Here: the texts of a request become the arguments of a call, or the request is handed over. INVARIANT: a plan never
+//! words an error. Whatever does not convert goes to the app's own ASGI call, which says so as FastAPI does.
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
+use turboapi_core::http::cookie;
+use turboapi_core::http::target::query_pairs;
+use turboapi_core::request::Request;
+
+use crate::interpreter::Arguments;
+
+/// One route, compiled.
+pub struct Plan {
+    /// The function.
+    pub endpoint: Py<PyAny>,
+    /// Whether calling it gives a coroutine.
+    pub is_coroutine: bool,
+    /// Status of an answer that says none of its own.
+    pub status: u16,
+    /// Makes a response of a value.
+    pub render: Option<Py<PyAny>>,
+    /// Makes JSON of a value by its response model.
+    pub serialize: Option<Py<PyAny>>,
+    /// Makes JSON of any value, as FastAPI does without a response model.
+    pub encode: Py<PyAny>,
+    /// Method and path, for the log.
+    pub label: String,
+    /// Whether the function may block: then it runs in the thread pool.
+    is_pooled: AtomicBool,
+    /// Whether slow calls may move it there.
+    may_move: bool,
+    /// How near it is to that.
+    strikes: AtomicU32,
+    parameters: Vec<Parameter>,
+    body: Option<Body>,
+    /// Names of all arguments, in the order in which they are pushed; none if there are none.
+    names: Option<Py<PyTuple>>,
+}
+
+struct Parameter {
+    source: Source,
+    kind: Kind,
+    validate: Py<PyAny>,
+    absent: Absent,
+}
+
+enum Source {
+    /// Number of the parameter in the route's template.
+    Path(usize),
+    Query(String),
+    Header(String),
+    Cookie(String),
+}
+
+/// Whose plain forms are converted here. The exact type, without constraints.
+#[derive(Clone, Copy)]
+enum Kind {
+    Str,
+    Int,
+    Float,
+    Bool,
+    Validator,
+}
+
+/// What stands for a value that was not sent.
+enum Absent {
+    /// Nothing does: the request is handed over.
+    Refused,
+    Value(Py<PyAny>),
+    Factory(Py<PyAny>),
+}
+
+struct Body {
+    validate: Py<PyAny>,
+}
+
+/// The request is not for the plan: the app's own ASGI call has it. Nothing has happened yet.
+#[derive(Debug)]
+pub struct HandOver;
+
+impl From<PyErr> for HandOver {
+    /// What a validator raised will be raised again, and worded, on the ASGI path.
+    fn from(_: PyErr) -> Self {
+        Self
+    }
+}
+
+impl Plan {
+    /// Reads a `plan.NativeRoute`. `path_names` are the template's parameters, in order.
+    pub fn new(route: &Bound<'_, PyAny>, path_names: &[String]) -> PyResult<Self> {
+        let py = route.py();
+        let optional = |name: &str| -> PyResult<Option<Py<PyAny>>> {
+            let value = route.getattr(name)?;
+            Ok((!value.is_none()).then(|| value.unbind()))
+        };
+        let mut names = Vec::new();
+        let mut parameters = Vec::new();
+        for parameter in route.getattr("parameters")?.try_iter()? {
+            let parameter = parameter?;
+            names.push(parameter.getattr("name")?);
+            parameters.push(Parameter::new(&parameter, path_names)?);
+        }
+        let body = route.getattr("body")?;
+        let body = if body.is_none() {
+            None
+        } else {
+            names.push(body.getattr("name")?);
+            Some(Body { validate: body.getattr("validate")?.unbind() })
+        };
+        // The interpreter compares names by identity first.
+        for name in &mut names {
+            *name = PyString::intern(py, name.cast::<PyString>()?.to_str()?).into_any();
+        }
+        let blocking: Option<bool> = route.getattr("blocking")?.extract()?;
+        let is_coroutine = route.getattr("is_coroutine")?.extract()?;
+        Ok(Self {
+            endpoint: route.getattr("endpoint")?.unbind(),
+            is_coroutine,
+            status: route.getattr("status_code")?.extract::<Option<u16>>()?.unwrap_or(200),
+            render: optional("render")?,
+            serialize: optional("serialize")?,
+            encode: route.getattr("encode")?.unbind(),
+            label: route.getattr("label")?.extract()?,
+            is_pooled: AtomicBool::new(!is_coroutine && blocking == Some(true)),
+            may_move: !is_coroutine && blocking.is_none(),
+            strikes: AtomicU32::new(0),
+            parameters,
+            body,
+            names: if names.is_empty() { None } else { Some(PyTuple::new(py, names)?.unbind()) },
+        })
+    }
+
+    /// Whether a value of built-in types is written without asking FastAPI.
+    pub fn writes_plain_json(&self) -> bool {
+        self.render.is_none() && self.serialize.is_none()
+    }
+
+    /// Whether the function runs in the thread pool.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled.load(Ordering::Relaxed)
+    }
+
+    /// Whether a slow call may move it to the thread pool.
+    pub fn may_move(&self) -> bool {
+        self.may_move
+    }
+
+    /// Takes notice of a call's speed; true if the function is to move to the thread pool, as it does here.
+    ///
+    /// Two slow calls with fewer than eight quick ones between them: a thread that was not scheduled for a moment, or a first
+    /// call that opens a database, is no reason to make every further call ten times dearer.
+    pub fn is_to_move(&self, was_slow: bool) -> bool {
+        let strikes = self.strikes.load(Ordering::Relaxed);
+        if !was_slow {
+            if strikes > 0 {
+                self.strikes.store(strikes - 1, Ordering::Relaxed);
+            }
+            return false;
+        }
+        self.strikes.store(strikes + 8, Ordering::Relaxed);
+        strikes > 0 && !self.is_pooled.swap(true, Ordering::Relaxed)
+    }
+
+    /// Names of the arguments.
+    pub fn names<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyTuple>> {
+        self.names.as_ref().map(|names| names.bind(py))
+    }
+
+    /// Fills `arguments` from the request.
+    pub fn fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), HandOver> {
+        let done = self.try_fill(py, request, arguments);
+        if done.is_err() {
+            arguments.clear(py);
+        }
+        done
+    }
+
+    fn try_fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), HandOver> {
+        for parameter in &self.parameters {
+            arguments.push(parameter.value(py, request)?);
+        }
+        if let Some(body) = &self.body {
+            arguments.push(body.value(py, request)?);
+        }
+        Ok(())
+    }
+}
+
+impl Parameter {
+    fn new(parameter: &Bound<'_, PyAny>, path_names: &[String]) -> PyResult<Self> {
+        let wire_name: String = parameter.getattr("wire_name")?.extract()?;
+        let source = match parameter.getattr("source")?.extract::<&str>()? {
+            "path" => Source::Path(path_names.iter().position(|name| *name == wire_name).ok_or_else(|| {
+                pyo3::exceptions::PyValueError::new_err(format!("no path parameter {wire_name}, there are {path_names:?}"))
+            })?),
+            "query" => Source::Query(wire_name),
+            "header" => Source::Header(wire_name),
+            _ => Source::Cookie(wire_name),
+        };
+        let kind = match parameter.getattr("kind")?.extract::<&str>()? {
+            "str" => Kind::Str,
+            "int" => Kind::Int,
+            "float" => Kind::Float,
+            "bool" => Kind::Bool,
+            _ => Kind::Validator,
+        };
+        let factory = parameter.getattr("default_factory")?;
+        let absent = if parameter.getattr("required")?.extract()? {
+            Absent::Refused
+        } else if factory.is_none() {
+            Absent::Value(parameter.getattr("default")?.unbind())
+        } else {
+            Absent::Factory(factory.unbind())
+        };
+        Ok(Self { source, kind, validate: parameter.getattr("validate")?.unbind(), absent })
+    }
+
+    fn value<'py>(&self, py: Python<'py>, request: &Request<'_>) -> Result<Bound<'py, PyAny>, HandOver> {
+        match self.text(request) {
+            Some(text) => self.convert(py, &text),
+            None => match &self.absent {
+                Absent::Refused => Err(HandOver),
+                Absent::Value(value) => Ok(value.bind(py).clone()),
+                Absent::Factory(factory) => Ok(factory.bind(py).call0()?),
+            },
+        }
+    }
+
+    fn text<'r>(&self, request: &Request<'r>) -> Option<Cow<'r, str>> {
+        match &self.source {
+            Source::Path(index) => request.params.spans().get(*index).map(|span| Cow::Borrowed(&request.path[span.clone()])),
+            // As in Starlette's QueryParams: the last one wins.
+            Source::Query(name) => {
+                let query = request.query();
+                if query.is_empty() {
+                    return None;
+                }
+                query_pairs(query).filter(|(key, _)| key == name).last().map(|(_, value)| value)
+            }
+            // As in Starlette's Headers: the first one wins, and bytes are Latin-1.
+            Source::Header(name) => request.head.value(request.head_bytes, name.as_bytes()).map(latin_1),
+            Source::Cookie(name) => {
+                let mut found = None;
+                for line in request.head.values(request.head_bytes, b"cookie") {
+                    for (key, value) in cookie::cookies(line) {
+                        if key == *name {
+                            found = Some(value.into_owned());
+                        }
+                    }
+                }
+                found.map(Cow::Owned)
+            }
+        }
+    }
+
+    fn convert<'py>(&self, py: Python<'py>, text: &str) -> Result<Bound<'py, PyAny>, HandOver> {
+        // Plain forms only. `validate` has all others: " 5", "1_0", "5.0", and those that are wrong.
+        match self.kind {
+            Kind::Str => return Ok(PyString::new(py, text).into_any()),
+            Kind::Int => {
+                let digits = text.strip_prefix('-').unwrap_or(text);
+                if (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                    let number: i64 = text.parse().map_err(|_| HandOver)?;
+                    return Ok(PyInt::new(py, number).into_any());
+                }
+            }
+            Kind::Float => {
+                if is_plain_decimal(text) {
+                    let number: f64 = text.parse().map_err(|_| HandOver)?;
+                    return Ok(PyFloat::new(py, number).into_any());
+                }
+            }
+            Kind::Bool => {
+                let truth = match text {
+                    "true" | "1" => Some(true),
+                    "false" | "0" => Some(false),
+                    _ => None,
+                };
+                if let Some(truth) = truth {
+                    return Ok(PyBool::new(py, truth).to_owned().into_any());
+                }
+            }
+            Kind::Validator => {}
+        }
+        Ok(self.validate.bind(py).call1((PyString::new(py, text),))?)
+    }
+}
+
+/// `12`, `-0.5`: digits, then perhaps a point and digits, few enough that nobody's parser rounds them in its own way.
+fn is_plain_decimal(text: &str) -> bool {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    unsigned.len() <= 17 && are_digits(whole) && are_digits(fraction)
+}
+
+fn latin_1(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.is_ascii() => Cow::Borrowed(text),
+        _ => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
+    }
+}
+
+impl Body {
+    fn value<'py>(&self, py: Python<'py>, request: &Request<'_>) -> Result<Bound<'py, PyAny>, HandOver> {
+        let content_type = request.head.value(request.head_bytes, b"content-type").ok_or(HandOver)?;
+        // FastAPI before 0.165 takes `null` for a body that was not sent, later ones for a value.
+        if request.body.is_empty() || request.body.trim_ascii() == b"null" || !is_json(content_type) {
+            return Err(HandOver);
+        }
+        // Python's json knows NaN, lone surrogates, a byte order mark and UTF-16: errors here, and so handed over.
+        let parse = PythonParse {
+            allow_inf_nan: false,
+            cache_mode: StringCacheMode::None,
+            partial_mode: PartialMode::Off,
+            catch_duplicate_keys: false,
+            float_mode: FloatMode::Float,
+        };
+        let value = parse.python_parse(py, request.body).map_err(|_| HandOver)?;
+        Ok(self.validate.bind(py).call1((value,))?)
+    }
+}
+
+/// The two ways in which clients write it; FastAPI decides about any other.
+fn is_json(content_type: &[u8]) -> bool {
+    content_type.eq_ignore_ascii_case(b"application/json")
+        || content_type.eq_ignore_ascii_case(b"application/json; charset=utf-8")
+        || content_type.eq_ignore_ascii_case(b"application/json;charset=utf-8")
+}

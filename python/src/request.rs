@@ -1,0 +1,85 @@
+//! A request that outlives the call it came with: for a handler that suspends, and for the app's own ASGI call.
+
+use std::net::SocketAddr;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use turboapi_core::http::head::Head;
+use turboapi_core::request::{Request, RequestId};
+
+/// An owned copy of a request: head, decoded path, body.
+#[derive(Debug)]
+pub struct Retained {
+    /// Which request this is.
+    pub id: RequestId,
+    head: Head,
+    head_bytes: Box<[u8]>,
+    path: Box<str>,
+    body: Box<[u8]>,
+    peer: Option<SocketAddr>,
+}
+
+impl Retained {
+    /// Copies the request. Costs an allocation for each of its parts.
+    pub fn new(request: &Request<'_>) -> Self {
+        Self {
+            id: request.id,
+            head: request.head.clone(),
+            head_bytes: request.head_bytes.into(),
+            path: request.path.into(),
+            body: request.body.into(),
+            peer: request.peer,
+        }
+    }
+
+    /// The method, as it was written.
+    pub fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        PyString::new(py, &String::from_utf8_lossy(self.head.method.name(&self.head_bytes)))
+    }
+
+    /// `1.0` or `1.1`.
+    pub fn http_version(&self) -> &'static str {
+        if self.head.minor_version == 0 { "1.0" } else { "1.1" }
+    }
+
+    /// The decoded path.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The path as it was received.
+    pub fn raw_path(&self) -> &[u8] {
+        self.head.path.of(&self.head_bytes)
+    }
+
+    /// The query string as it was received, without its `?`.
+    pub fn query(&self) -> &[u8] {
+        self.head.query.of(&self.head_bytes)
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Address and port of the other end.
+    pub fn client(&self) -> Option<(String, u16)> {
+        self.peer.map(|peer| (peer.ip().to_string(), peer.port()))
+    }
+
+    /// Pairs of name (lower case, as ASGI wants it) and value.
+    pub fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for header in &self.head.headers {
+            let name = header.name.of(&self.head_bytes);
+            let name = PyBytes::new_with(py, name.len(), |room| {
+                room.copy_from_slice(name);
+                room.make_ascii_lowercase();
+                Ok(())
+            })?;
+            let value = PyBytes::new(py, header.value.of(&self.head_bytes));
+            list.append(PyTuple::new(py, [name, value])?)?;
+        }
+        Ok(list)
+    }
+}

@@ -1,0 +1,133 @@
+//! What a function returned, as an answer: the order of the questions is FastAPI's.
+//!
+//! 1. A `Response` is used as it is. 2. A declared response class makes one. 3. A response model is validated and dumped by
+//! pydantic. 4. Plain values are written by `json.rs`, all others by FastAPI's own encoder.
+
+use bytes::Bytes;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyType};
+use turboapi_core::response::Headers;
+
+use crate::error;
+use crate::handler::Hooks;
+use crate::json;
+use crate::plan::Plan;
+
+/// An answer that is ready, or an object that has to be asked for it.
+pub enum Rendered {
+    /// JSON bytes, in the buffer that was given.
+    Json {
+        /// Status code.
+        status: u16,
+    },
+    /// Status, header lines and body.
+    Whole {
+        /// Status code.
+        status: u16,
+        /// Header lines.
+        headers: Headers,
+        /// Body.
+        body: Bytes,
+    },
+    /// A response that streams, reads a file or does something afterwards: it is an ASGI app, and is run as one.
+    Object(Py<PyAny>),
+}
+
+/// Starlette's response classes: which are known to be their bytes and nothing else.
+pub struct ResponseTypes {
+    base: Py<PyType>,
+    plain: Vec<Py<PyType>>,
+}
+
+impl ResponseTypes {
+    /// `base` is `Response`; `plain` are the classes whose `__call__` sends status, headers and body and no more.
+    pub fn new(base: Py<PyType>, plain: Vec<Py<PyType>>) -> Self {
+        Self { base, plain }
+    }
+
+    fn is_response(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        value.is_instance(self.base.bind(value.py()))
+    }
+
+    fn is_plain(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let class = value.get_type();
+        if !self.plain.iter().any(|plain| plain.is(&class)) {
+            return Ok(false);
+        }
+        Ok(value.getattr(intern!(value.py(), "background"))?.is_none())
+    }
+}
+
+/// Makes an answer of `value`. JSON goes to `scratch`, which is cleared first.
+pub fn render(plan: &Plan, types: &ResponseTypes, value: &Bound<'_, PyAny>, scratch: &mut Vec<u8>) -> PyResult<Rendered> {
+    let py = value.py();
+    scratch.clear();
+    if plan.writes_plain_json() {
+        if json::write(value, scratch).is_ok() {
+            return Ok(Rendered::Json { status: plan.status });
+        }
+        scratch.clear();
+    }
+    if types.is_response(value)? {
+        return from_response(types, value);
+    }
+    if let Some(render) = &plan.render {
+        return from_response(types, &render.bind(py).call1((value,))?);
+    }
+    let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
+    let body = encode.bind(py).call1((value,))?;
+    scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
+    Ok(Rendered::Json { status: plan.status })
+}
+
+/// Takes a response apart, if it is one that can be.
+pub fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyResult<Rendered> {
+    let py = response.py();
+    if !types.is_plain(response)? {
+        return Ok(Rendered::Object(response.clone().unbind()));
+    }
+    let status = checked_status(response.getattr(intern!(py, "status_code"))?.extract()?)?;
+    let headers = headers_from(&response.getattr(intern!(py, "raw_headers"))?)?;
+    let body = response.getattr(intern!(py, "body"))?;
+    let body = body.cast::<PyBytes>()?.as_bytes();
+    if headers.content_length().is_some_and(|length| length != body.len() as u64) {
+        // FastAPI empties the body of a 205 and leaves its length; what the server does with it is for the ASGI path to say.
+        return Ok(Rendered::Object(response.clone().unbind()));
+    }
+    Ok(Rendered::Whole { status, headers, body: Bytes::copy_from_slice(body) })
+}
+
+/// The answer that an exception is: FastAPI's own one for a plain HTTPException.
+///
+/// # Errors
+/// The exception itself, if the app has to be asked.
+pub fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exception: PyErr) -> PyResult<Rendered> {
+    match hooks.http_response.bind(py).call1((exception.value(py),)) {
+        Ok(response) if !response.is_none() => from_response(types, &response),
+        _ => Err(exception),
+    }
+}
+
+/// Header lines from an iterable of pairs of bytes.
+pub fn headers_from(pairs: &Bound<'_, PyAny>) -> PyResult<Headers> {
+    let mut headers = Headers::default();
+    for pair in pairs.try_iter()? {
+        let (name, value): (PyBackedBytes, PyBackedBytes) = pair?.extract().map_err(|problem: PyErr| {
+            PyTypeError::new_err(format!("headers must be pairs of bytes: {problem}"))
+        })?;
+        headers.push(&name, &value).map_err(|problem| error::header(&problem))?;
+    }
+    Ok(headers)
+}
+
+/// A status that a handler may answer with.
+pub fn checked_status(status: u16) -> PyResult<u16> {
+    if turboapi_core::http::encode::is_final_status(status) {
+        Ok(status)
+    } else {
+        Err(PyValueError::new_err(format!("status is {status}, allowed are 200 to 999")))
+    }
+}

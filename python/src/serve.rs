@@ -1,0 +1,375 @@
+//! One worker as Python drives it: `select` is what its asyncio loop waits in. Each call turns the platform and answers
+//! requests until the loop has something of its own to do.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use turboapi_core::connection::{Part, Shared};
+use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::limits::Limits;
+use turboapi_core::request::{Request, RequestId};
+use turboapi_core::response::{Answer, Preamble};
+use turboapi_core::router::{Router, RouteSpec};
+use turboapi_core::worker;
+use turboapi_platform::probe::{self, Backend, Requested};
+use turboapi_platform::{IoConfig, Platform, Wait};
+
+use crate::coroutine::AsyncioLoop;
+use crate::handler::{Attached, Hooks, PythonHandler};
+use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
+use crate::plan::Plan;
+use crate::response::ResponseTypes;
+
+/// Turns in a row that found work without waiting. After so many the interpreter is let go for a moment all the same: a
+/// thread that wants to collect garbage, or the GIL, may be waiting for this one.
+const BUSY_TURNS_MAX: u32 = 16;
+
+/// Which backend serves for this wish, and why: `(name, reason)`.
+#[pyfunction]
+#[pyo3(name = "probe")]
+pub fn probe_backend(wish: &str) -> PyResult<(&'static str, String)> {
+    let choice = choose(wish)?;
+    Ok((choice.backend.name(), choice.reason))
+}
+
+fn choose(wish: &str) -> PyResult<probe::Choice> {
+    let requested = Requested::parse(wish).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    probe::choose(requested).map_err(|error| PyOSError::new_err(error.to_string()))
+}
+
+/// One core's server. It is made, turned and closed on one thread.
+#[pyclass(module = "turboapi._core")]
+pub struct Worker {
+    server: ThreadBound<Box<dyn Serve>>,
+    backend: &'static str,
+}
+
+/// A worker over one of the platforms.
+trait Serve {
+    fn listen(&mut self, descriptor: RawFd) -> std::io::Result<()>;
+    fn set_routes(&mut self, router: Router, handler: PythonHandler);
+    fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool>;
+    fn drain(&mut self, timeout: Duration);
+    fn is_drained(&self) -> bool;
+    fn statistics(&self) -> Statistics;
+    fn finish(self: Box<Self>) -> std::io::Result<()>;
+}
+
+struct Statistics {
+    worker: worker::Statistics,
+    connections: usize,
+    in_flight: usize,
+}
+
+struct Server<P: Platform> {
+    worker: worker::Worker<P>,
+    handler: Option<PythonHandler>,
+    answers: Vec<(RequestId, Part)>,
+    busy_turns: u32,
+}
+
+/// Stands in until there are routes; nothing listens before, so nobody calls it.
+struct Unready;
+
+impl Handler for Unready {
+    fn call(&mut self, _request: &Request<'_>, _answer: &mut Answer<'_>) -> Outcome {
+        Outcome::Answered
+    }
+
+    fn writable(&mut self, _id: RequestId) {}
+
+    fn ended(&mut self, _id: RequestId, _how: Ended) {}
+}
+
+impl<P: Platform> Server<P> {
+    fn open(shared: Shared, watch: RawFd) -> std::io::Result<Self> {
+        let mut worker = worker::Worker::new(P::open(&IoConfig::default())?, shared);
+        worker.watch(watch)?;
+        Ok(Self { worker, handler: None, answers: Vec::new(), busy_turns: 0 })
+    }
+
+    /// Gives the connections what Python has answered since.
+    fn apply_answers(&mut self, py: Python<'_>) {
+        let Some(handler) = &mut self.handler else {
+            return;
+        };
+        let mut answers = std::mem::take(&mut self.answers);
+        loop {
+            handler.later.take(&mut answers);
+            if answers.is_empty() {
+                break;
+            }
+            for (id, part) in answers.drain(..) {
+                match self.worker.answer(id, part, &mut Attached { py, handler }) {
+                    Ok(true) => {}
+                    Ok(false) => handler.notice_gone(id),
+                    Err(error) => handler.report(py, id, &error.to_string()),
+                }
+            }
+            handler.deliver(py);
+        }
+        self.answers = answers;
+    }
+
+    /// One turn: events, from the kernel to the handler.
+    fn turn(&mut self, py: Python<'_>, wait: Wait) -> PyResult<worker::Seen> {
+        // PERF: while there is work, look for more without letting go of the interpreter.
+        if wait == Wait::Poll || (1..BUSY_TURNS_MAX).contains(&self.busy_turns) {
+            self.worker.turn(Wait::Poll)?;
+        }
+        if wait != Wait::Poll && !self.worker.has_events() {
+            detached(py, || self.worker.turn(wait))?;
+        }
+        self.busy_turns = if self.worker.has_events() { self.busy_turns % BUSY_TURNS_MAX + 1 } else { 0 };
+        Ok(match &mut self.handler {
+            Some(handler) => {
+                let seen = self.worker.dispatch(&mut Attached { py, handler });
+                handler.deliver(py);
+                seen
+            }
+            None => self.worker.dispatch(&mut Unready),
+        })
+    }
+
+    fn has_loop_work(&self, py: Python<'_>) -> PyResult<bool> {
+        self.handler.as_ref().map_or(Ok(false), |handler| handler.asyncio.has_work(py))
+    }
+
+    fn select_until(&mut self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
+        loop {
+            let wait = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => Wait::Forever,
+                Some(Duration::ZERO) => Wait::Poll,
+                Some(left) => Wait::For(left),
+            };
+            let seen = self.turn(py, wait)?;
+            self.apply_answers(py);
+            if seen.watch {
+                return Ok(true);
+            }
+            if wait == Wait::Poll || seen.woken || self.worker.is_drained() || self.has_loop_work(py)? {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl<P: Platform> Serve for Server<P> {
+    fn listen(&mut self, descriptor: RawFd) -> std::io::Result<()> {
+        self.worker.listen(borrow_descriptor(&descriptor))
+    }
+
+    fn set_routes(&mut self, router: Router, handler: PythonHandler) {
+        self.worker.shared_mut().router = router;
+        match &mut self.handler {
+            // What is under way stays known.
+            Some(present) => present.routes = handler.routes,
+            None => self.handler = Some(handler),
+        }
+    }
+
+    fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        if let Some(handler) = &mut self.handler {
+            handler.asyncio.mark(py)?;
+        }
+        self.apply_answers(py);
+        let seen = if self.has_loop_work(py)? { self.select_until(py, Some(Instant::now())) } else { self.select_until(py, deadline) };
+        if let Some(handler) = &mut self.handler {
+            handler.asyncio.show(py)?;
+        }
+        seen
+    }
+
+    fn drain(&mut self, timeout: Duration) {
+        self.worker.drain(timeout);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.worker.is_drained()
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics {
+            worker: self.worker.statistics(),
+            connections: self.worker.connections_count(),
+            in_flight: self.worker.in_flight(),
+        }
+    }
+
+    fn finish(self: Box<Self>) -> std::io::Result<()> {
+        self.worker.finish(FINISH_PATIENCE)
+    }
+}
+
+/// How long the kernel may take to let go of what this worker gave it.
+const FINISH_PATIENCE: Duration = Duration::from_secs(2);
+
+#[pymethods]
+impl Worker {
+    /// Opens the platform, on the thread that will serve.
+    #[new]
+    #[pyo3(signature = (*, backend, limits, watch, server_header, date_header))]
+    fn new(
+        backend: &str,
+        limits: &Bound<'_, PyDict>,
+        watch: RawFd,
+        server_header: Option<&str>,
+        date_header: bool,
+    ) -> PyResult<Self> {
+        let choice = choose(backend)?;
+        let limits = limits_from(limits)?;
+        let shared = || -> PyResult<Shared> {
+            let router = Router::new(Vec::new(), false).map_err(|error| PyValueError::new_err(error.to_string()))?;
+            Ok(Shared::new(limits.clone(), router, Preamble::new(server_header, date_header)))
+        };
+        match open(choice.backend, shared()?, watch) {
+            Ok(server) => Ok(Self { server: ThreadBound::new(server), backend: choice.backend.name() }),
+            // A ring that the probe got may be refused to a worker: descriptors, or locked memory, ran out in between.
+            Err(error) if !choice.is_forced => {
+                let server = open(Backend::Epoll, shared()?, watch)
+                    .map_err(|second| PyOSError::new_err(format!("{}: {error}; epoll: {second}", choice.backend.name())))?;
+                Ok(Self { server: ThreadBound::new(server), backend: Backend::Epoll.name() })
+            }
+            Err(error) => Err(PyOSError::new_err(format!("{} cannot be opened: {error}", choice.backend.name()))),
+        }
+    }
+
+    /// What it really runs on.
+    #[getter]
+    fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    /// Takes the routes: (template, methods, kind, `plan.NativeRoute` or None), in order of registration. Called again when
+    /// the app has got further ones.
+    #[pyo3(signature = (*, event_loop, routes, redirect_slashes, hooks, response, plain_responses, inline_budget))]
+    #[expect(clippy::too_many_arguments, reason = "all by keyword, from one place")]
+    fn start(
+        &mut self,
+        event_loop: &Bound<'_, PyAny>,
+        routes: Vec<(String, Vec<String>, String, Py<PyAny>)>,
+        redirect_slashes: bool,
+        hooks: &Bound<'_, PyAny>,
+        response: Py<PyType>,
+        plain_responses: Vec<Py<PyType>>,
+        inline_budget: f64,
+    ) -> PyResult<()> {
+        let py = event_loop.py();
+        let invalid = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
+        let mut specs = Vec::with_capacity(routes.len());
+        let mut natives = Vec::with_capacity(routes.len());
+        for (template, methods, kind, native) in routes {
+            specs.push(RouteSpec { template, methods, kind: crate::router::kind(&kind)? });
+            natives.push(native);
+        }
+        let router = Router::new(specs, redirect_slashes).map_err(|error| invalid(&error))?;
+        let budget = Duration::try_from_secs_f64(inline_budget).map_err(|error| invalid(&error))?;
+        let types = ResponseTypes::new(response, plain_responses);
+        let mut handler = PythonHandler::new(Arc::new(Hooks::new(hooks)?), types, AsyncioLoop::new(event_loop)?, budget);
+        for (index, native) in (0..).zip(natives) {
+            let native = native.bind(py);
+            let route = turboapi_core::router::RouteId(index);
+            let names: Vec<String> = router.parameters(route).iter().map(|parameter| parameter.name.clone()).collect();
+            handler.routes.push(if native.is_none() { None } else { Some(Arc::new(Plan::new(native, &names)?)) });
+        }
+        self.server.get()?.set_routes(router, handler);
+        Ok(())
+    }
+
+    /// Accepts from a listening socket, which the caller keeps open.
+    fn listen(&mut self, descriptor: RawFd) -> PyResult<()> {
+        Ok(self.server.get()?.listen(descriptor)?)
+    }
+
+    /// Serves until asyncio has something to do or the time is over. True: the watched descriptor is readable.
+    fn select(&mut self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let timeout = timeout.map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX / 4));
+        self.server.get()?.select(py, timeout.map(|timeout| timeout.min(Duration::from_secs(86_400))))
+    }
+
+    /// Stops accepting, closes what is idle, lets what was begun finish, and ends what is left after `timeout` seconds.
+    fn drain(&mut self, timeout: f64) -> PyResult<()> {
+        let timeout = Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        self.server.get()?.drain(timeout);
+        Ok(())
+    }
+
+    /// Whether a drain has ended.
+    #[getter]
+    fn drained(&mut self) -> PyResult<bool> {
+        Ok(self.server.get()?.is_drained())
+    }
+
+    /// Ends everything. Nothing happens the second time.
+    fn close(&mut self, py: Python<'_>) -> PyResult<()> {
+        match self.server.take()? {
+            Some(server) => Ok(detached(py, || server.finish())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Counters of this worker.
+    fn statistics<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let statistics = self.server.get()?.statistics();
+        let counters = PyDict::new(py);
+        counters.set_item("connections", statistics.connections)?;
+        counters.set_item("in_flight", statistics.in_flight)?;
+        counters.set_item("accepted", statistics.worker.accepted)?;
+        counters.set_item("accept_stalls", statistics.worker.accept_stalls)?;
+        counters.set_item("timeouts", statistics.worker.timeouts)?;
+        counters.set_item("turns", statistics.worker.turns)?;
+        Ok(counters)
+    }
+}
+
+fn open(backend: Backend, shared: Shared, watch: RawFd) -> std::io::Result<Box<dyn Serve>> {
+    Ok(match backend {
+        #[cfg(target_os = "linux")]
+        Backend::Epoll => Box::new(Server::<turboapi_platform::epoll::Epoll>::open(shared, watch)?),
+        #[cfg(target_os = "linux")]
+        Backend::Monoio => Box::new(Server::<turboapi_platform::monoio::Monoio>::open(shared, watch)?),
+        other => return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("{} is not built in", other.name()))),
+    })
+}
+
+/// Reads the limits that `turboapi.config` gives; those it leaves out keep their defaults.
+fn limits_from(values: &Bound<'_, PyDict>) -> PyResult<Limits> {
+    let mut limits = Limits::default();
+    for (name, value) in values.iter() {
+        let name: String = name.extract()?;
+        let seconds = || -> PyResult<Duration> {
+            Duration::try_from_secs_f64(value.extract()?).map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+        };
+        match name.as_str() {
+            "request_line_bytes_max" => limits.request_line_bytes_max = value.extract()?,
+            "head_bytes_max" => limits.head_bytes_max = value.extract()?,
+            "header_count_max" => limits.header_count_max = value.extract()?,
+            "body_bytes_max" => limits.body_bytes_max = value.extract()?,
+            "chunk_extension_bytes_max" => limits.chunk_extension_bytes_max = value.extract()?,
+            "trailer_bytes_max" => limits.trailer_bytes_max = value.extract()?,
+            "silence_timeout" => limits.silence_timeout = seconds()?,
+            "head_timeout" => limits.head_timeout = seconds()?,
+            "body_idle_timeout" => limits.body_idle_timeout = seconds()?,
+            "body_bytes_per_second_min" => limits.body_bytes_per_second_min = value.extract()?,
+            "body_rate_grace" => limits.body_rate_grace = seconds()?,
+            "write_timeout" => limits.write_timeout = seconds()?,
+            "keep_alive_timeout" => limits.keep_alive_timeout = seconds()?,
+            "linger_timeout" => limits.linger_timeout = seconds()?,
+            "linger_bytes_max" => limits.linger_bytes_max = value.extract()?,
+            "unsent_bytes_max" => limits.unsent_bytes_max = value.extract()?,
+            "connections_max" => limits.connections_max = value.extract()?,
+            "handlers_in_flight_max" => limits.handlers_in_flight_max = value.extract()?,
+            "backlog_max" => limits.backlog_max = value.extract()?,
+            "drain_timeout" => limits.drain_timeout = seconds()?,
+            "cancel_timeout" => limits.cancel_timeout = seconds()?,
+            _ => return Err(PyValueError::new_err(format!("there is no limit {name}"))),
+        }
+    }
+    limits.validate().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Ok(limits)
+}

@@ -1,0 +1,175 @@
+"""cli.py: finding the app, and what is said when it is not found. Not here: serving (test_server.py)."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import pytest
+
+from turboapi import cli
+from turboapi.config import Config, option_name, variable_name
+from turboapi.errors import LoadError
+
+MAIN = """
+import flask_like
+from fastapi import FastAPI
+
+app = FastAPI()
+api = FastAPI()
+number = 3
+flask = flask_like.Flask()
+
+class Namespace:
+    inner = FastAPI()
+
+class Asgi:
+    async def __call__(self, scope, receive, send): ...
+
+asgi = Asgi()
+
+def make_app():
+    return FastAPI()
+
+def wsgi(environ, start_response):
+    return []
+
+def one(scope):
+    ...
+
+async def raw(scope, receive, send):
+    ...
+
+@app.get("/users/{id}")
+def user(id: int):
+    return id
+"""
+FLASK_LIKE = """
+class Flask:
+    def wsgi_app(self, environ, start_response): ...
+    def __call__(self, environ, start_response): ...
+"""
+BROKEN = "import no_such_library\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "main_of_test.py").write_text(MAIN)
+    (tmp_path / "flask_like.py").write_text(FLASK_LIKE)
+    (tmp_path / "broken_of_test.py").write_text(BROKEN)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    yield tmp_path
+    for name in ("main_of_test", "flask_like", "broken_of_test"):
+        sys.modules.pop(name, None)
+
+
+def load(folder, target, factory=False):
+    return cli.Target.of({"target": target, "factory": factory, "directory": str(folder)}).load()
+
+
+@pytest.mark.parametrize(
+    ("target", "factory"),
+    [
+        ("main_of_test:app", False),
+        ("main_of_test", False),
+        ("main_of_test.py:app", False),
+        ("main_of_test:Namespace.inner", False),
+        ("main_of_test:asgi", False),
+        ("main_of_test:raw", False),
+        ("main_of_test:make_app", True),
+    ],
+)
+def test_finds(folder, target, factory):
+    assert callable(load(folder, target, factory))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("mian_of_test:app", "no module 'mian_of_test' in {folder}; there is broken_of_test, flask_like, main_of_test"),
+        ("main_of_test.sub:app", "no module 'main_of_test.sub'"),
+        (":app", "'' is no module name"),
+        ("main_of_test:ap", "'main_of_test' has no 'ap'; it has api (FastAPI), app (FastAPI), asgi (Asgi), raw (function)"),
+        ("main_of_test:number", "main_of_test:number is a int, which cannot be called"),
+        ("main_of_test:Asgi", "main_of_test:Asgi is the class Asgi"),
+        ("main_of_test:flask", "main_of_test:flask is a WSGI app (Flask), which turboapi does not serve yet"),
+        ("main_of_test:wsgi", "main_of_test:wsgi takes two arguments as a WSGI app does"),
+        ("main_of_test:make_app", "main_of_test:make_app takes no arguments: if it makes the app, add --factory"),
+        ("main_of_test:one", "main_of_test:one takes (scope), an ASGI app takes (scope, receive, send)"),
+    ],
+)
+def test_does_not_find(folder, target, message):
+    with pytest.raises(LoadError) as caught:
+        load(folder, target)
+    assert str(caught.value).startswith(message.format(folder=folder))
+
+
+def test_an_import_that_fails_inside_of_the_app_is_not_hidden(folder):
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        load(folder, "broken_of_test:app")
+
+
+def test_each_setting_has_its_option_and_its_variable():
+    options = cli.parser().parse_args(["serve", "main:app"])
+    for field in dataclasses.fields(Config):
+        assert hasattr(options, field.name)
+    assert {option_name(f) for f in dataclasses.fields(Config)} > {"--keep-alive-timeout", "--workers", "--head-bytes-max"}
+    assert {variable_name(f) for f in dataclasses.fields(Config)} > {"TURBOAPI_IO", "TURBOAPI_KEEP_ALIVE_TIMEOUT"}
+
+
+def command(*arguments, directory, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "turboapi", *arguments],
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "line"),
+    [
+        (("serve", "mian:app"), {}, "turboapi: no module 'mian' in"),
+        (("serve", "main_of_test:app", "--workers", "none"), {}, "turboapi: workers is 'none', allowed is a whole number from 1 to 1024"),
+        (("serve", "main_of_test:app", "--port", "65536"), {}, "turboapi: port is 65536, allowed is a whole number from 0 to 65535"),
+        (("serve", "main_of_test:app", "--porte", "1"), {}, "turboapi: unrecognized arguments: --porte 1"),
+        (
+            ("serve", "main_of_test:app"),
+            {"TURBOAPI_DATE_HEADER": "maybe"},
+            "turboapi: TURBOAPI_DATE_HEADER is 'maybe', allowed is on or off",
+        ),
+        (("serve", "main_of_test:app"), {"TURBOAPI_IO": "iocp"}, "turboapi: TURBOAPI_IO is 'iocp', allowed is one of auto, uring, "),
+        (("serve",), {}, "turboapi: the following arguments are required: MODULE:APP"),
+        ((), {}, "turboapi: the following arguments are required: COMMAND"),
+    ],
+)
+def test_one_line_and_exit_code_1(folder, arguments, environment, line):
+    answer = command(*arguments, directory=folder, **environment)
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert len(answer.stderr.splitlines()) == 1, answer.stderr
+    assert answer.stderr.startswith(line)
+
+
+def test_version(folder):
+    answer = command("--version", directory=folder)
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("turboapi ")
+    assert sys.version.split()[0] in answer.stdout
+
+
+def test_routes(folder):
+    answer = command("routes", "main_of_test:app", directory=folder)
+    assert answer.returncode == 0, answer.stderr
+    lines = [line.split() for line in answer.stdout.splitlines()]
+    assert ["GET", "/users/{id}", "native"] in lines
+    assert any(line[1] == "/docs" and line[2] == "ASGI:" for line in lines)
+
+
+def test_routes_of_an_app_that_is_not_fastapi(folder):
+    answer = command("routes", "main_of_test:raw", directory=folder)
+    assert answer.returncode == 0, answer.stderr
+    assert "own ASGI call" in answer.stdout

@@ -1,0 +1,68 @@
+"""What wakes the main thread: signals, and other threads that have something to tell.
+
+Not here: what a signal means (server.py, processes.py). No Python runs in a signal handler: the interpreter's own C handler
+writes the signal's number into a socket, and the main thread, which waits on it, reads it there.
+"""
+
+import signal
+import socket
+import threading
+from collections.abc import Iterable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+
+def ignore(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing. SIG_IGN would be inherited by the programs that an app starts; this is not."""
+
+
+class Alarm:
+    """Signals and `ring()` make `descriptor` readable; `read()` says which. A context manager that puts everything back.
+
+    Off the main thread Python allows no signal handlers; there only `ring()` is heard.
+    """
+
+    def __init__(self, signals: Iterable[signal.Signals]) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._theirs.setblocking(False)  # set_wakeup_fd asks for it: a handler must never wait
+        self._signals = tuple(signals) if threading.current_thread() is threading.main_thread() else ()
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._wakeup = -1
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when there is something to `read()`."""
+        return self._ours.fileno()
+
+    def __enter__(self) -> Self:
+        if self._signals:
+            self._wakeup = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+            self._handlers = {number: signal.signal(number, ignore) for number in self._signals}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._signals:
+            signal.set_wakeup_fd(self._wakeup)
+        self.close()
+
+    def close(self) -> None:
+        """Closes the sockets and leaves the handlers: for the child of a fork, which sets its own."""
+        self._ours.close()
+        self._theirs.close()
+
+    def ring(self) -> None:
+        """Wakes the main thread. From any thread; never blocks, never raises."""
+        try:
+            self._theirs.send(b"\0")
+        except OSError:  # full: it is awake anyway; closed: nobody listens any more
+            pass
+
+    def read(self) -> list[int]:
+        """The signals that came since the last call, in order. Never blocks."""
+        try:
+            return [number for number in self._ours.recv(4096) if number in self._signals]
+        except BlockingIOError:
+            return []

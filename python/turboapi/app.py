@@ -1,0 +1,90 @@
+"""TurboAPI, a FastAPI that serves itself, and the one option that its routes have more. Not here: how it serves (server.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import fastapi
+
+
+def _record(routes: list[Any], blocking: bool | None) -> None:
+    """Writes the option on the route that was added last, where `plan.compile_app` finds it. FastAPI never sees it."""
+    if blocking is None:
+        return
+    if not isinstance(blocking, bool):
+        raise TypeError(f"blocking is {blocking!r}, allowed are True, False and None")
+    routes[-1].turboapi_blocking = blocking
+
+
+class BlockingOption:
+    """Adds `blocking=` to what registers a route; everything else is passed on as it is.
+
+    True: the `def` endpoint always runs in the thread pool. False: always on the worker's own thread.
+    None (default): on the worker's thread until a call takes longer than `inline_budget`.
+    """
+
+    routes: list[Any]
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], *, blocking: bool | None = None, **options: Any) -> None:
+        super().add_api_route(path, endpoint, **options)  # type: ignore[misc]
+        _record(self.routes, blocking)
+
+    def _recording(self, decorate: Callable[[Any], Any], blocking: bool | None) -> Callable[[Any], Any]:
+        def decorator(function: Any) -> Any:
+            registered = decorate(function)
+            _record(self.routes, blocking)
+            return registered
+
+        return decorator
+
+    def api_route(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().api_route(path, **options), blocking)  # type: ignore[misc]
+
+    def get(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().get(path, **options), blocking)  # type: ignore[misc]
+
+    def put(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().put(path, **options), blocking)  # type: ignore[misc]
+
+    def post(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().post(path, **options), blocking)  # type: ignore[misc]
+
+    def delete(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().delete(path, **options), blocking)  # type: ignore[misc]
+
+    def options(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().options(path, **options), blocking)  # type: ignore[misc]
+
+    def head(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().head(path, **options), blocking)  # type: ignore[misc]
+
+    def patch(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().patch(path, **options), blocking)  # type: ignore[misc]
+
+    def trace(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().trace(path, **options), blocking)  # type: ignore[misc]
+
+
+class APIRouter(BlockingOption, fastapi.APIRouter):
+    """FastAPI's APIRouter, with `blocking=` on its routes."""
+
+
+class TurboAPI(BlockingOption, fastapi.FastAPI):
+    """FastAPI with `run()`. Still an ordinary ASGI app: any other server can serve it too."""
+
+    def run(self, host: str | None = None, port: int | None = None, workers: int | None = None, **options: Any) -> None:
+        """Serves until SIGINT or SIGTERM.
+
+        Args:
+            host: Address to listen on; None is `TURBOAPI_HOST`, and without that 127.0.0.1.
+            port: 0 takes a free one; None is `TURBOAPI_PORT`, and without that 8000.
+            workers: None is `TURBOAPI_WORKERS`, and without that one per core on a free-threaded Python, 1 on an ordinary one.
+            options: The other fields of `turboapi.config.Config`, each with its variable too.
+
+        Raises:
+            SystemExit: The server could not start, or ended by an error; what was wrong has been said on stderr.
+        """
+        from turboapi import server
+
+        server.run(self, {"host": host, "port": port, "workers": workers, **options})

@@ -1,0 +1,242 @@
+"""The command line: `turboapi serve main:app`, `turboapi routes main:app`, `turboapi --version`.
+
+The options of `serve` are the fields of `Config`, one each. A mistake is one line on stderr and exit code 1.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from . import server
+from .config import Config, allowed_in_words, choices_of, kind_of, option_name, variable_name
+from .errors import LoadError, StartError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        options = vars(parser().parse_args(arguments))
+        command = options.pop("command")
+        return command(options)
+    except StartError as error:
+        server.say(error)
+        return 1
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Answers a mistake with one line and exit code 1, as the rest of the server does, not with the usage and 2."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"turboapi: {message} (`{self.prog} --help` lists what there is)", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    main_parser = OneLineParser(prog="turboapi", description="Serves Python web apps from Rust.", allow_abbrev=False)
+    main_parser.add_argument("--version", action=VersionAction)
+    commands = main_parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="serve an app", allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
+    serve.set_defaults(command=run_serve)
+    add_target(serve)
+    settings = serve.add_argument_group("settings", "Each can also be given in the environment, under the name in brackets.")
+    for field in dataclasses.fields(Config):
+        # The value is read by Config, which has the better message.
+        settings.add_argument(option_name(field), metavar=metavar_of(field), help=help_of(field))
+
+    routes = commands.add_parser("routes", help="list the routes of an app, and which of them Rust answers", allow_abbrev=False)
+    routes.set_defaults(command=run_routes)
+    add_target(routes)
+    return main_parser
+
+
+def add_target(command: argparse.ArgumentParser) -> None:
+    """What both commands need to find the app."""
+    command.add_argument("target", metavar="MODULE:APP", help="the app, as in main:app; without a name it is `app`")
+    command.add_argument("--factory", action="store_true", help="APP is a function that makes the app")
+    command.add_argument("--directory", default=".", help="folder to import MODULE from (default: the current one)")
+
+
+def metavar_of(field: dataclasses.Field[Any]) -> str:
+    kind, _ = kind_of(field)
+    return {bool: "on|off", int: "N", float: "SECONDS"}.get(kind, "|".join(choices_of(field)) or "TEXT")
+
+
+def help_of(field: dataclasses.Field[Any]) -> str:
+    description = field.metadata["description"]
+    default = field.default
+    text = "" if default is None or default == "" else f" (default {'on' if default is True else format_default(default)})"
+    return f"{description}{text}\n[{variable_name(field)}] {allowed_in_words(field)}".replace("%", "%%")
+
+
+def format_default(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+class VersionAction(argparse.Action):
+    """`turboapi 0.1.0, Python 3.14.1 free-threaded`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and end")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        build = " free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+        print(f"turboapi {version()}, Python {sys.version.split()[0]}{build}")
+        raise SystemExit(0)
+
+
+def version() -> str:
+    """The version of the extension module, or what is known of it when it is not built."""
+    try:
+        from turboapi import __version__
+    except ImportError as error:
+        return f"unknown ({error})"
+    return __version__
+
+
+def run_serve(options: dict[str, Any]) -> int:
+    """`turboapi serve`."""
+    target = Target.of(options)
+    server.run(server.Loader(target.load), options)
+    return 0
+
+
+def run_routes(options: dict[str, Any]) -> int:
+    """`turboapi routes`: method, path, who answers, and why it is not Rust."""
+    target = Target.of(options)
+    app = target.load()
+    from fastapi import FastAPI
+
+    if not isinstance(app, FastAPI):
+        print(f"{target} is a {type(app).__name__}: all its requests go through its own ASGI call")
+        return 0
+    from .plan import compile_app
+
+    rows = []
+    for entry in compile_app(app):
+        answered = "native" if entry.native is not None else f"ASGI: {entry.reason}" if entry.reason else "ASGI"
+        path = entry.template if entry.kind != "prefix" else f"{entry.template}/*"
+        rows.append((",".join(sorted(entry.methods)) or "*", path, answered))
+    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+    for methods, path, answered in rows:
+        print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an app is found: `main:app` in a folder."""
+
+    module: str
+    name: str
+    is_factory: bool
+    directory: str
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> "Target":
+        """Takes its options out of `options`."""
+        module, _, name = options.pop("target").partition(":")
+        if module.endswith(".py"):  # what the shell's completion gives
+            module = module.removesuffix(".py").replace("/", ".").lstrip(".")
+        return cls(module, name or "app", options.pop("factory"), options.pop("directory"))
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.name}"
+
+    def load(self) -> Any:
+        """Imports the module and returns the app.
+
+        Raises:
+            LoadError: there is no such module or name, or what is there cannot be served.
+        """
+        directory = str(Path(self.directory).resolve())
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+        found: Any = self._import()
+        for part in self.name.split("."):
+            if not hasattr(found, part):
+                raise self._error(f"{self.module!r} has no {self.name!r}; {offers(found)}")
+            found = getattr(found, part)
+        if self.is_factory:
+            if not callable(found):
+                raise self._error(f"{self} is a {type(found).__name__}, --factory needs a function")
+            found = found()
+        if objection := objection_to(found):
+            raise self._error(f"{self} {objection}")
+        return found
+
+    def _import(self) -> ModuleType:
+        try:
+            return importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            # Only a part of the target's own name: anything else is an import inside of the app, which has a traceback to show.
+            if error.name is None or not (self.module == error.name or self.module.startswith(error.name + ".")):
+                raise
+            here = Path(self.directory).resolve()
+            raise self._error(f"no module {self.module!r} in {here}; {modules_in(here)}") from error
+        except ValueError as error:  # an empty name
+            raise self._error(f"{self.module!r} is no module name; write it as main:app") from error
+
+    def _error(self, message: str) -> LoadError:
+        return LoadError(message, target=str(self))
+
+
+def modules_in(directory: Path) -> str:
+    """`there is main, settings`."""
+    names = [path.stem for path in directory.glob("*.py")] if directory.is_dir() else []
+    names += [path.parent.name for path in directory.glob("*/__init__.py")]
+    return f"there is {', '.join(sorted(names)[:10])}" if names else "there is no Python file"
+
+
+def offers(module: Any) -> str:
+    """`it has app (FastAPI)`: the names that could have been meant."""
+    names = []
+    for name, value in vars(module).items() if hasattr(module, "__dict__") else ():
+        # By type, as a proxy (Flask's `request`) raises when it is looked at outside of a request.
+        if not name.startswith("_") and not issubclass(type(value), type | ModuleType) and not objection_to(value):
+            names.append(f"{name} ({type(value).__name__})")
+    return f"it has {', '.join(sorted(names)[:10])}" if names else "it has nothing that could be served"
+
+
+def objection_to(app: Any) -> str:
+    """Why this is nothing that can be served, as the end of a sentence; empty if it may be an ASGI app.
+
+    An ASGI app is called with (scope, receive, send) and returns a coroutine. A signature says how many arguments are taken;
+    one that cannot be read is taken on trust.
+    """
+    if not callable(app):
+        return f"is a {type(app).__name__}, which cannot be called: name the app itself"
+    if inspect.isclass(app):
+        return f"is the class {app.__name__}: name an object of it, or add --factory"
+    if hasattr(app, "wsgi_app"):
+        return "is a WSGI app (Flask), which turboapi does not serve yet: wrap it as a2wsgi.WSGIMiddleware(app)"
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return ""
+    if takes(signature, 3):
+        return ""
+    if takes(signature, 2):
+        return "takes two arguments as a WSGI app does, which turboapi does not serve yet: wrap it as a2wsgi.WSGIMiddleware(app)"
+    if takes(signature, 0):
+        return "takes no arguments: if it makes the app, add --factory"
+    return f"takes {signature}, an ASGI app takes (scope, receive, send)"
+
+
+def takes(signature: inspect.Signature, count: int) -> bool:
+    """Whether it can be called with so many positional arguments."""
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True

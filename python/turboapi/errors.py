@@ -1,0 +1,71 @@
+"""All exceptions of turboapi. Ask who must act: the operator (StartError and below), or the developer (RouteError).
+
+Not here: what a peer did wrong (Rust answers that by itself), and FastAPI's own exceptions (HTTPException and so on).
+"""
+
+
+class TurboAPIError(Exception):
+    """The base of them all."""
+
+
+class StartError(TurboAPIError):
+    """The server cannot start. The message is the one line that the operator gets to read."""
+
+
+class ConfigError(StartError):
+    """A setting is unknown, or cannot be read.
+
+    Fields:
+        setting: its name as it was given (`workers`, `--workers` or `TURBOAPI_WORKERS`).
+        seen: what was given.
+        allowed: what may be given, in words.
+    """
+
+    def __init__(self, message: str, *, setting: str, seen: object, allowed: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+        self.seen = seen
+        self.allowed = allowed
+
+
+class ListenError(StartError):
+    """An address cannot be listened on: taken, unknown, privileged, not of this machine."""
+
+    def __init__(self, message: str, *, host: str, port: int) -> None:
+        super().__init__(message)
+        self.host = host
+        self.port = port
+
+
+class LoadError(StartError):
+    """The app that was named cannot be loaded, or is nothing that can be served."""
+
+    def __init__(self, message: str, *, target: str) -> None:
+        super().__init__(message)
+        self.target = target
+
+
+class LifespanError(StartError):
+    """The app's own start-up failed: it raised, said `lifespan.startup.failed`, or took too long.
+
+    Fields:
+        reason: what the app said, often a whole traceback; empty if it said nothing.
+    """
+
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class RouteError(TurboAPIError):
+    """A route cannot be served as it was declared.
+
+    Fields:
+        path: the route's own path.
+        other: the path of the other route when two are in each other's way, else None.
+    """
+
+    def __init__(self, message: str, *, path: str, other: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.other = other

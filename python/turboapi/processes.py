@@ -1,0 +1,259 @@
+"""Workers as processes, one each, forked by a parent that does nothing but look after them.
+
+The parent stays single-threaded (a fork copies one thread only) and keeps the listeners, so that what queues at a worker that
+died is served by its successor. A child hears from its parent over a socket, and ends in good order when that closes: no
+worker outlives its server.
+
+Not here: what runs in a child, which is `Threads` of server.py with one worker.
+"""
+
+import atexit
+import logging
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Never
+
+from .alarm import Alarm, ignore
+from .config import Config
+from .errors import StartError
+from .listeners import Listeners
+from .server import STOP_SIGNALS, Loader, Threads, end_process, load, prepare, stop_seconds_max, tell
+
+logger = logging.getLogger("turboapi")
+
+SIGNALS = (*STOP_SIGNALS, signal.SIGCHLD)
+
+#: A worker that lived this long is in order: when it dies it is replaced at once, and its earlier deaths are forgotten.
+SETTLED_SECONDS = 10.0
+
+#: Wait before the second, third, … replacement of a worker that does not settle. The first is at once.
+BACK_OFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass
+class Child:
+    """One worker process, as its parent sees it."""
+
+    index: int
+    pid: int
+    link: socket.socket
+    born: float
+    #: `R` once it is ready, then `E` and what went wrong.
+    said: bytes = b""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.said.startswith(b"R")
+
+    @property
+    def complaint(self) -> str:
+        return self.said.partition(b"E")[2].decode(errors="replace")
+
+
+class Processes:
+    """The parent of the worker processes."""
+
+    def __init__(self, app: Any, config: Config, listeners: Listeners) -> None:
+        self._app = app
+        self._config = config
+        self._listeners = listeners
+        self._alarm = Alarm(SIGNALS)
+        self._children: dict[int, Child] = {}  # by pid
+        self._deaths: dict[int, int] = {}  # by index: deaths in a row of workers that had not settled
+        self._due: dict[int, float] = {}  # by index: when its replacement is forked
+        self._has_started = False
+        self._deadline: float | None = None  # set once stopping
+        self._failure: StartError | None = None
+
+    def run(self) -> int:
+        """Forks the workers and replaces those that die, until a signal.
+
+        Returns:
+            The exit code.
+
+        Raises:
+            StartError: a worker of the first set could not start; the others have been stopped.
+        """
+        if not isinstance(self._app, Loader):
+            prepare(self._app, workers=1)
+            others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+            if others:
+                logger.warning(
+                    "worker processes will be without the threads that the app has started (%s): start them in its lifespan",
+                    ", ".join(others),
+                )
+        with self._alarm, selectors.DefaultSelector() as selector:
+            self._selector = selector
+            selector.register(self._alarm.descriptor, selectors.EVENT_READ)
+            for index in range(self._config.workers or 1):
+                self._fork(index)
+            while self._children or (self._due and self._deadline is None):
+                ready = selector.select(self._seconds_to_wait())
+                self._look([key.data for key, _ in ready if key.data is not None])
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    def _look(self, speakers: list[Child]) -> None:
+        """Takes in what signals and children have to tell, then does what is due."""
+        for number in self._alarm.read():
+            if number != signal.SIGCHLD:
+                self._on_stop_signal(signal.Signals(number))
+        for child in speakers:
+            self._listen(child)
+        for child in list(self._children.values()):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._bury(child, status)
+        if not self._has_started and self._deadline is None and self._children and all(c.is_ready for c in self._children.values()):
+            self._has_started = True
+            logger.info("ready")
+        now = time.monotonic()
+        for index, moment in list(self._due.items()):
+            if moment <= now and self._deadline is None:
+                del self._due[index]
+                self._fork(index)
+        if self._deadline is not None and now > self._deadline:
+            for child in self._children.values():
+                logger.warning("worker %d (pid %d) does not end and is killed", child.index, child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+            self._deadline = now + 1.0
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        if self._deadline is None:
+            logger.info("stopping on %s, requests in flight have %g s", number.name, self._config.drain_timeout)
+            self._stop()
+            return
+        logger.warning("second signal (%s), ending at once", number.name)
+        for child in self._children.values():
+            os.kill(child.pid, signal.SIGKILL)
+        end_process(128 + number)
+
+    def _stop(self) -> None:
+        if self._deadline is not None:
+            return
+        self._deadline = time.monotonic() + stop_seconds_max(self._config) + 1.0  # its children count by themselves, and first
+        # A listener is gone only when every process has closed it: the workers accept what is queued, then close theirs.
+        self._listeners.close()
+        for child in self._children.values():
+            tell(child.link, b"d")
+
+    def _listen(self, child: Child) -> None:
+        """Takes in what a child has said, without waiting for more."""
+        try:
+            said = child.link.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        child.said += said
+        if not said:
+            self._selector.unregister(child.link)
+
+    def _bury(self, child: Child, status: int) -> None:
+        """A child has ended: replaces it, or ends the server if it is one of the first set and never was ready."""
+        del self._children[child.pid]
+        if child.link in self._selector.get_map():
+            self._listen(child)
+        if child.link in self._selector.get_map():  # a program that the app started may hold the other end
+            self._selector.unregister(child.link)
+        child.link.close()
+        if self._deadline is not None:
+            return
+        if not self._has_started:
+            self._failure = StartError(child.complaint or f"worker {child.index} {end_in_words(status)} before it was ready")
+            self._stop()
+            return
+        now = time.monotonic()
+        has_settled = child.is_ready and now - child.born >= SETTLED_SECONDS
+        deaths = 0 if has_settled else self._deaths.get(child.index, 0)
+        delay = BACK_OFF_SECONDS[min(deaths, len(BACK_OFF_SECONDS) - 1)]
+        self._deaths[child.index] = deaths + 1
+        self._due[child.index] = now + delay
+        how = f"could not go on: {child.complaint}" if child.complaint else end_in_words(status)
+        logger.error("worker %d (pid %d) %s; its replacement starts %s", child.index, child.pid, how, when_in_words(delay))
+
+    def _seconds_to_wait(self) -> float | None:
+        moments = [self._deadline] if self._deadline is not None else list(self._due.values())
+        return max(0.0, min(moments) - time.monotonic()) + 0.005 if moments else None
+
+    def _fork(self, index: int) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        # A signal that meets the child before it has its own handlers would be written to the parent's alarm.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._live_as_child(index, ours, theirs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        theirs.close()
+        child = Child(index, pid, ours, time.monotonic())
+        self._children[pid] = child
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        logger.debug("worker %d has pid %d", index, pid)
+
+    def _live_as_child(self, index: int, ours: socket.socket, parent: socket.socket) -> Never:
+        """The whole life of a worker process. Never returns: the frames above belong to the parent's script."""
+        code = 1
+        try:
+            self._let_go(index, ours)
+            app = self._app
+            if isinstance(app, Loader):
+                app = load(app)
+                prepare(app, workers=1)
+            # Only now is there somebody to answer. The kernel's queue is the socket's, not ours: it outlives this process.
+            for listener in self._listeners.by_worker[index]:
+                listener.listen(self._config.backlog)
+            code = Threads(app, self._config, [self._listeners.by_worker[index]], index=index, parent=parent).run()
+            atexit._run_exitfuncs()
+        except StartError as error:
+            tell(parent, b"E" + str(error).encode(errors="replace"))
+        except BaseException as error:
+            logger.critical("worker %d died", index, exc_info=error)
+        finally:
+            logging.shutdown()
+            end_process(code)
+
+    def _let_go(self, index: int, ours: socket.socket) -> None:
+        """Gives up what belongs to the parent, and takes the signals of a child."""
+        # The parent's exit functions are the parent's: one that removes a folder would do so under its feet.
+        atexit._clear()
+        signal.set_wakeup_fd(-1)
+        self._alarm.close()
+        self._selector.close()
+        # While a sibling holds the parent's end of a link, that link does not close when the parent dies.
+        ours.close()
+        for child in self._children.values():
+            child.link.close()
+        for other, sockets in enumerate(self._listeners.by_worker):
+            if other != index:
+                for listener in sockets:
+                    listener.close()
+        # SIGTERM ends a child that is still loading its app; Ctrl-C reaches parent and children, and is the parent's to judge.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def end_in_words(status: int) -> str:
+    """How a process ended, from what waitpid gave: `was ended by SIGKILL`, `exited with code 3`."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-code}"
+
+
+def when_in_words(delay: float) -> str:
+    """`at once`, `in 0.5 s`."""
+    return "at once" if delay == 0 else f"in {delay:g} s"

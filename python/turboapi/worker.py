@@ -1,0 +1,380 @@
+"""One worker: its platform, its asyncio loop, its routes. `run` is the whole life of it, on one thread.
+
+The loop's selector is ours: where asyncio would wait for descriptors it waits in `_core`, which serves requests there. Python's own
+descriptors stay in a stock selector, whose one descriptor `_core` watches. So a service of plain functions never leaves Rust, and a
+coroutine that waits for a database is woken on this same thread.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import logging
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import HTTPException
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+
+from . import _core, plan, state
+from .asgi import Gateway
+from .config import Config
+from .errors import StartError
+from .lifespan import Lifespan
+
+logger = logging.getLogger("turboapi")
+
+#: Response classes that are their status, headers and body and nothing else, so that `_core` may take them apart.
+PLAIN_RESPONSES = [Response, JSONResponse, HTMLResponse, PlainTextResponse, RedirectResponse]
+
+
+#: The line of a route table that leaves every request to the app's own ASGI call.
+EVERYTHING: tuple[str, list[str], str, None] = ("", [], "opaque", None)
+
+
+class WorkerSelector(selectors.BaseSelector):
+    """What the loop waits in: `_core` serves requests there, and a stock selector knows Python's own descriptors."""
+
+    def __init__(self) -> None:
+        self._stock = selectors.DefaultSelector()
+        self._select: Callable[[float | None], bool] = self._not_open
+        self.on_drained: Callable[[], None] = lambda: None
+
+    def _not_open(self, timeout: float | None) -> bool:
+        raise RuntimeError("the selector is used before the worker is open")
+
+    def open(self, core: _core.Worker) -> None:
+        """Waits in this worker from now on."""
+        self._core = core
+        self._select = core.select
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when one of Python's own descriptors is ready."""
+        return self._stock.fileno()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        is_ready = self._select(timeout)
+        if self._core.drained:
+            self.on_drained()
+        return self._stock.select(0) if is_ready else []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._stock.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._stock.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._stock.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._stock.get_map()
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._stock.get_key(fileobj)
+
+    def close(self) -> None:
+        self._select = self._not_open  # a bound method of the worker, which is to go with its thread
+        self._stock.close()
+
+
+class Worker:
+    """One core's server. Everything but `stop` and `abort` happens on the thread that calls `run`.
+
+    Args:
+        app: the ASGI app; a FastAPI's routes are compiled into native plans where they can be.
+        config: the settings.
+        sockets: listening sockets, which the caller keeps open.
+        index: number of this worker, for the log.
+        exceptions: where each exception that became a 500 is put.
+        on_ready: called when requests are accepted.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        sockets: list[socket.socket],
+        index: int,
+        *,
+        exceptions: list[BaseException] | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._sockets = sockets
+        self._index = index
+        self._exceptions = exceptions
+        self._on_ready = on_ready
+        self._lock = threading.Lock()  # around what other threads ask for, as the loop opens and closes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_stopping = False
+        self._is_aborting = False
+        self._is_serving = False
+        self._starting: asyncio.Task[None] | None = None
+
+    def run(self) -> None:
+        """Opens, starts the app, serves until stopped, drains, ends the app, closes.
+
+        Raises:
+            StartError: the platform cannot be opened or the app's start-up failed. Nothing was served.
+        """
+        with contextlib.ExitStack() as stack:
+            loop = self._open(stack)
+            if self._start_app(loop):
+                self._serve(loop)
+            self._end_app(loop)
+
+    def stop(self) -> None:
+        """Ends in good order: what is in flight finishes, within `drain_timeout`. From any thread, any number of times."""
+        self._ask(self._drain, "_is_stopping")
+
+    def abort(self) -> None:
+        """Ends at once: connections are cut. From any thread. A handler that blocks the worker's thread blocks this too."""
+        self._ask(self._cut, "_is_aborting")
+
+    def _ask(self, act: Callable[[], None], flag: str) -> None:
+        with self._lock:
+            setattr(self, flag, True)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(act)
+
+    def _open(self, stack: contextlib.ExitStack) -> asyncio.AbstractEventLoop:
+        config = self._config
+        selector = WorkerSelector()
+        stack.callback(selector.close)
+        try:
+            self._core = _core.Worker(
+                backend=config.backend,
+                limits=config.limits(),
+                watch=selector.descriptor,
+                server_header=config.server_header or None,
+                date_header=config.date_header,
+            )
+        except (OSError, ValueError) as error:
+            raise StartError(f"worker {self._index} cannot start: {error}") from error
+        stack.callback(self._core.close)
+        selector.open(self._core)
+        selector.on_drained = self._on_drained
+        loop = asyncio.SelectorEventLoop(selector)
+        # After it: the loop closes the selector itself, and its own socket pair before that.
+        stack.callback(loop.close)
+        # Libraries of before Python 3.10 ask for the thread's loop outside of coroutines.
+        asyncio.set_event_loop(loop)
+        stack.callback(asyncio.set_event_loop, None)
+        self._executor = ThreadPoolExecutor(
+            config.pool_threads, thread_name_prefix=f"turboapi-pool-{self._index}", initializer=state.pool_initializer()
+        )
+        loop.set_default_executor(self._executor)
+        self._lifespan = Lifespan(self._app, config.lifespan)
+        stack.callback(self._close_loop)
+        with self._lock:
+            self._loop = loop
+        return loop
+
+    def _close_loop(self) -> None:
+        with self._lock:
+            self._loop = None
+
+    def _start_app(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Runs the app's start-up and takes its routes. False if the worker was told to stop meanwhile."""
+        self._starting = loop.create_task(self._lifespan.startup(self._config.startup_timeout))
+        if self._is_stopping or self._is_aborting:
+            self._starting.cancel()
+        try:
+            loop.run_until_complete(self._starting)
+        except asyncio.CancelledError:
+            return False
+        finally:
+            self._starting = None
+        name = self._sockets[0].getsockname() if self._sockets else ("", None)
+        server = (name, None) if isinstance(name, str) else (name[0], name[1])
+        self._gateway = Gateway(loop, server, self._config.root_path, self._lifespan.request_state, self._exceptions)
+        self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes)
+        self._take_routes()
+        return True
+
+    def _take_routes(self) -> None:
+        self._hooks.refresh()
+        self._core.start(
+            event_loop=self._loop,
+            routes=self._hooks.routes,
+            redirect_slashes=self._hooks.redirect_slashes,
+            hooks=self._hooks,
+            response=Response,
+            plain_responses=PLAIN_RESPONSES,
+            inline_budget=self._config.inline_budget,
+        )
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        for listener in self._sockets:
+            self._core.listen(listener.fileno())
+        with self._lock:
+            is_over = self._is_stopping or self._is_aborting
+        if is_over:
+            loop.call_soon(self._drain)
+        self._on_ready()
+        self._is_serving = True
+        try:
+            loop.run_forever()
+        finally:
+            self._is_serving = False
+
+    def _drain(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            return
+        config = self._config
+        assert self._loop is not None
+        self._core.drain(config.drain_timeout + config.cancel_timeout)
+        self._loop.call_later(config.drain_timeout, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in self._requests():
+            task.cancel()
+
+    def _requests(self) -> list[asyncio.Task[Any]]:
+        return [task for task in asyncio.all_tasks(self._loop) if task.get_name() == "turboapi-request"]
+
+    def _cut(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            return
+        assert self._loop is not None
+        self._cancel_requests()
+        self._core.drain(0)
+        self._on_drained()
+
+    def _on_drained(self) -> None:
+        """Nobody is connected any more."""
+        if self._is_serving and self._loop is not None:
+            self._loop.stop()
+
+    def _end_app(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Waits for what requests left running (background tasks), ends the app, and everything that it left behind."""
+        config = self._config
+        loop.run_until_complete(self._finish_requests())
+        loop.run_until_complete(self._lifespan.shutdown(config.cancel_timeout))
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=config.cancel_timeout))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+
+    async def _finish_requests(self) -> None:
+        if self._is_aborting or not (tasks := self._requests()):
+            return
+        _, pending = await asyncio.wait(tasks, timeout=self._config.drain_timeout)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending, timeout=self._config.cancel_timeout)
+
+
+class Hooks:
+    """What `_core` calls when a request needs more than its plan. Each is called on the worker's thread, within its loop.
+
+    Args:
+        take_routes: compiles the app's routes anew, after they have changed.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        loop: asyncio.AbstractEventLoop,
+        gateway: Gateway,
+        executor: ThreadPoolExecutor,
+        take_routes: Callable[[], None],
+    ) -> None:
+        self._app = app
+        self._loop = loop
+        self._gateway = gateway
+        self._executor = executor
+        self._take_routes = take_routes
+        self._is_changing = False
+        self.answers_unmatched = False
+        self.redirect_slashes = False
+        self.routes: list[tuple[str, list[str], str, plan.NativeRoute | None]] = []
+
+    def refresh(self) -> None:
+        """Reads the app's routes."""
+        self._is_changing = False
+        self._error_app = self._app
+        self._answers_http_exceptions = False
+        if not isinstance(self._app, FastAPI):
+            self.routes = [EVERYTHING]
+            return
+        self._version = self._quick_version()
+        self.routes = []
+        for entry in plan.compile_app(self._app):
+            # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
+            is_everything = entry.template == "" and entry.native is None
+            self.routes.append(EVERYTHING if is_everything else (entry.template, list(entry.methods), entry.kind, entry.native))
+        self._error_app = plan.error_app(self._app)
+        self._answers_http_exceptions = plan.http_exception_is_plain(self._app)
+        self.answers_unmatched = self._answers_http_exceptions
+        self.redirect_slashes = self._app.router.redirect_slashes
+
+    def app(self, exchange: _core.Exchange) -> None:
+        """No plan covers the request, or it does not fit its plan: the app's own ASGI call."""
+        self._gateway.start(self._app, exchange)
+
+    def respond(self, exchange: _core.Exchange, response: Any) -> None:
+        """The answer streams, or does something after it: a response is an ASGI app."""
+        self._gateway.start(response, exchange)
+
+    def raised(self, exchange: _core.Exchange, exception: BaseException) -> None:
+        """A native handler raised: the app's exception handlers have it."""
+        self._gateway.start(
+            self._error_app, exchange, **{"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
+        )
+
+    def http_response(self, exception: BaseException) -> Response | None:
+        """The answer to a plain HTTPException, by FastAPI's own handler, which waits for nothing."""
+        if not self._answers_http_exceptions or type(exception) not in (HTTPException, StarletteHTTPException):
+            return None
+        handling = http_exception_handler(None, exception)  # type: ignore[arg-type]
+        try:
+            handling.send(None)
+        except StopIteration as done:
+            return done.value
+        handling.close()
+        return None
+
+    def pool(self, function: Callable[..., Any], arguments: dict[str, Any], done: Callable[[Any], None]) -> asyncio.Future[Any]:
+        """Calls a function that blocks, in a thread and in a copy of the present context."""
+        context = contextvars.copy_context()
+        future = self._loop.run_in_executor(self._executor, functools.partial(context.run, function, **arguments))
+        future.add_done_callback(done)
+        return future
+
+    def moved(self, label: str, seconds: float) -> None:
+        """A route has been slow twice."""
+        logger.warning("%s took %.1f ms on the worker's own thread, it runs in the thread pool from now on", label, seconds * 1000)
+
+    def broken(self, problem: str) -> None:
+        """An app's answer contradicted itself after its head was sent."""
+        logger.error("an answer was cut: %s", problem)
+
+    def routes_changed(self) -> bool:
+        """Whether the app has other routes than were compiled. If so they are compiled anew, in a moment."""
+        if not self._is_changing and self._quick_version() != self._version:
+            self._is_changing = True
+            self._loop.call_soon(self._take_routes)
+        return self._is_changing
+
+    def _quick_version(self) -> tuple[int, int]:
+        """Changes when routes are added: a microsecond, as each path that no route has asks for it."""
+        router = self._app.router
+        count = getattr(router, "_get_routes_version", None)  # FastAPI 0.137: counts additions to included routers too
+        return (count() if count is not None else 0, len(router.routes))
