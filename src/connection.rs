@@ -1,0 +1,637 @@
+//! HOT PATH: one connection, bytes in, bytes out. No I/O here, no clock, no timer: `worker.rs` has those.
+//!
+//! Requests are answered one at a time and in order. While an answer is awaited, what the peer sends further (pipelining) is
+//! kept, up to a bound, and then not read. `receive` and `dispatch` are the hot path; all else is for the rarer turns.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use turboapi_platform::{Close, ConnectionId};
+
+use crate::error::{BadRequest, Parsed};
+use crate::handler::{Ended, Handler, Outcome};
+use crate::http::chunked::ChunkedDecoder;
+use crate::http::framing::Framing;
+use crate::http::head::{self, Head, Scan};
+use crate::http::target;
+use crate::limits::Limits;
+use crate::request::{Request, RequestId};
+use crate::response::{Answer, AnswerError, AnswerState, Headers, Output, Preamble};
+use crate::router::{Params, Router};
+use crate::timers::Tick;
+
+/// What all connections of one worker share: set-up that never changes, and memory that is used again for each request.
+#[derive(Debug)]
+pub struct Shared {
+    /// Bounds and time-outs.
+    pub limits: Limits,
+    /// Routes, frozen.
+    pub router: Router,
+    /// First lines of each answer.
+    pub preamble: Preamble,
+    /// Requests that were handed over and not answered yet.
+    pub in_flight: usize,
+    /// After a stop signal: each answer is its connection's last.
+    pub is_draining: bool,
+    /// Time of this turn.
+    pub now: Tick,
+    /// Seconds of the time-outs, in ticks.
+    pub ticks: Ticks,
+    head: Head,
+    path: Vec<u8>,
+    params: Params,
+}
+
+/// The time-outs of [`Limits`] in ticks of the wheel.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticks {
+    silence: Tick,
+    head: Tick,
+    body_idle: Tick,
+    body_grace: Tick,
+    write: Tick,
+    keep_alive: Tick,
+}
+
+impl Shared {
+    /// Everything at its start.
+    #[must_use]
+    pub fn new(limits: Limits, router: Router, preamble: Preamble) -> Self {
+        let ticks = |duration: std::time::Duration| {
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).div_ceil(crate::timers::TICK_MILLISECONDS).max(1)
+        };
+        let ticks = Ticks {
+            silence: ticks(limits.silence_timeout),
+            head: ticks(limits.head_timeout),
+            body_idle: ticks(limits.body_idle_timeout),
+            body_grace: ticks(limits.body_rate_grace),
+            write: ticks(limits.write_timeout),
+            keep_alive: ticks(limits.keep_alive_timeout),
+        };
+        Self {
+            limits,
+            router,
+            preamble,
+            in_flight: 0,
+            is_draining: false,
+            now: 0,
+            ticks,
+            head: Head::default(),
+            path: Vec::new(),
+            params: Params::default(),
+        }
+    }
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for a head, or for the rest of one.
+    Head,
+    /// A head is complete, its body is not.
+    Body(Box<Held>),
+    /// A handler has the request.
+    Answering,
+    /// Nothing more is read: the rest of the output, then the end.
+    Closing,
+}
+
+/// A whole head, kept while its body arrives: no byte is parsed twice.
+#[derive(Debug)]
+struct Held {
+    head: Head,
+    head_bytes: Vec<u8>,
+    body: Vec<u8>,
+    rest: Rest,
+    since: Tick,
+    received: u64,
+}
+
+#[derive(Debug)]
+enum Rest {
+    Length(usize),
+    Chunked(ChunkedDecoder),
+}
+
+/// One connection. An idle one holds no buffer.
+#[derive(Debug)]
+pub struct Connection {
+    id: ConnectionId,
+    peer: Option<SocketAddr>,
+    phase: Phase,
+    requests: u32,
+    /// Received and not yet consumed: part of a head, or requests behind the one that is being answered.
+    pending: Vec<u8>,
+    scan: Scan,
+    head_since: Option<Tick>,
+    answer: AnswerState,
+    /// Encoded, and not yet with the platform.
+    pub output: Output,
+    /// Bytes that the platform has and has not sent.
+    pub in_send: usize,
+    close: Option<Close>,
+    peer_ended: bool,
+    reads: bool,
+    told_ended: bool,
+    awaits_writable: bool,
+    deadline: Option<Tick>,
+    /// The wheel's earliest entry for this connection.
+    pub scheduled: Option<Tick>,
+    idle_since: Tick,
+}
+
+impl Connection {
+    /// A connection that has not said anything yet.
+    #[must_use]
+    pub fn new(id: ConnectionId, peer: Option<SocketAddr>, shared: &Shared) -> Self {
+        Self {
+            id,
+            peer,
+            phase: Phase::Head,
+            requests: 0,
+            pending: Vec::new(),
+            scan: Scan::default(),
+            head_since: None,
+            answer: AnswerState::refusal(),
+            output: Output::default(),
+            in_send: 0,
+            close: None,
+            peer_ended: false,
+            reads: true,
+            told_ended: true,
+            awaits_writable: false,
+            deadline: Some(shared.now + shared.ticks.silence),
+            scheduled: None,
+            idle_since: shared.now,
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// When the worker has to call [`Self::expire`], if nothing happens before.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Tick> {
+        self.deadline
+    }
+
+    /// How the connection should end, once all of its output is with the platform; none while it goes on.
+    #[must_use]
+    pub fn wants_close(&self) -> Option<Close> {
+        self.close.filter(|close| *close == Close::Abort || self.output.is_empty())
+    }
+
+    /// Since when nothing is going on, if nothing is: no part of a request, no answer, nothing unsent.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Tick> {
+        let is_idle = matches!(self.phase, Phase::Head)
+            && self.pending.is_empty()
+            && self.output.is_empty()
+            && self.in_send == 0
+            && self.close.is_none();
+        is_idle.then_some(self.idle_since)
+    }
+
+    /// Whether a handler has one of its requests.
+    #[must_use]
+    pub const fn is_answering(&self) -> bool {
+        matches!(self.phase, Phase::Answering)
+    }
+
+    /// Whether reading should go on, if that has changed since the last time.
+    pub fn take_reads_change(&mut self, shared: &Shared) -> Option<bool> {
+        let holds_enough = match self.phase {
+            Phase::Head | Phase::Closing => self.unsent() > shared.limits.unsent_bytes_max,
+            Phase::Body(_) => false,
+            // A request that waits behind another one need not be read further than its own head.
+            Phase::Answering => self.pending.len() >= shared.limits.head_bytes_max,
+        };
+        let reads = !holds_enough;
+        (reads != self.reads).then(|| {
+            self.reads = reads;
+            reads
+        })
+    }
+
+    fn unsent(&self) -> usize {
+        self.output.len() + self.in_send
+    }
+
+    /// Takes received bytes, and calls the handler for each request that they complete.
+    pub fn receive<H: Handler>(&mut self, data: &[u8], shared: &mut Shared, handler: &mut H) {
+        if matches!(self.phase, Phase::Closing) {
+            return;
+        }
+        if self.pending.is_empty() {
+            let consumed = self.consume(data, shared, handler);
+            self.pending.extend_from_slice(&data[consumed..]);
+        } else {
+            let mut bytes = std::mem::take(&mut self.pending);
+            bytes.extend_from_slice(data);
+            self.consume_pending(bytes, shared, handler);
+        }
+        self.set_deadline(shared);
+    }
+
+    fn consume_pending<H: Handler>(&mut self, mut bytes: Vec<u8>, shared: &mut Shared, handler: &mut H) {
+        let consumed = self.consume(&bytes, shared, handler);
+        if consumed == bytes.len() {
+            return; // An idle connection holds no buffer.
+        }
+        bytes.drain(..consumed);
+        self.pending = bytes;
+    }
+
+    /// Parses and answers as much of `bytes` as can be now; returns how much was consumed.
+    fn consume<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
+        let mut at = 0;
+        loop {
+            let takes_more = self.unsent() <= shared.limits.unsent_bytes_max;
+            match &mut self.phase {
+                Phase::Head if at < bytes.len() && takes_more => {
+                    let rest = &bytes[at..];
+                    match head::parse(rest, &mut self.scan, &shared.limits, &mut shared.head) {
+                        Ok(Parsed::Complete(())) => {
+                            self.scan = Scan::default();
+                            self.head_since = None;
+                            at += self.begin(rest, shared, handler);
+                        }
+                        Ok(Parsed::NeedMore) => return at,
+                        Err(reason) => {
+                            self.refuse(reason, shared);
+                            return bytes.len();
+                        }
+                    }
+                }
+                Phase::Body(held) => match held.receive(&bytes[at..], shared) {
+                    Ok((consumed, is_complete)) => {
+                        at += consumed;
+                        if !is_complete {
+                            return at;
+                        }
+                        if let Phase::Body(held) = std::mem::replace(&mut self.phase, Phase::Head) {
+                            self.dispatch(&held.head, &held.head_bytes, &held.body, shared, handler);
+                        }
+                    }
+                    Err(reason) => {
+                        self.refuse(reason, shared);
+                        return bytes.len();
+                    }
+                },
+                Phase::Closing => return bytes.len(),
+                Phase::Head | Phase::Answering => return at,
+            }
+        }
+    }
+
+    /// A head is complete: answers it, with its body if that is here too, or keeps it until then. Returns what was consumed.
+    fn begin<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
+        let head = std::mem::take(&mut shared.head);
+        let (head_bytes, after) = bytes.split_at(head.length as usize);
+        let (head, consumed) = match head.framing {
+            Framing::None => {
+                self.dispatch(&head, head_bytes, &[], shared, handler);
+                (head, 0)
+            }
+            Framing::Length(length) if length > shared.limits.body_bytes_max => {
+                self.refuse(BadRequest::BodyTooLarge { bytes: length, limit: shared.limits.body_bytes_max }, shared);
+                (head, after.len())
+            }
+            Framing::Length(length) => {
+                let length = usize::try_from(length).expect("not over body_bytes_max, which is a usize");
+                if let Some(body) = after.get(..length) {
+                    self.dispatch(&head, head_bytes, body, shared, handler);
+                    (head, length)
+                } else {
+                    self.hold(head, head_bytes, Rest::Length(length), after.is_empty(), shared);
+                    (Head::default(), 0)
+                }
+            }
+            Framing::Chunked => {
+                self.hold(head, head_bytes, Rest::Chunked(ChunkedDecoder::new(shared.limits.body_bytes_max)), after.is_empty(), shared);
+                (Head::default(), 0)
+            }
+        };
+        shared.head = head;
+        head_bytes.len() + consumed
+    }
+
+    fn hold(&mut self, head: Head, head_bytes: &[u8], rest: Rest, is_bodiless_so_far: bool, shared: &Shared) {
+        // RFC 9110 §10.1.1: a client that waits for it gets its go-ahead; one that has begun to send needs none.
+        if head.expects_continue && is_bodiless_so_far {
+            self.output.small.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.phase = Phase::Body(Box::new(Held {
+            head,
+            head_bytes: head_bytes.to_vec(),
+            // What was promised is not yet sent: memory follows the bytes, not the promise.
+            body: Vec::new(),
+            rest,
+            since: shared.now,
+            received: 0,
+        }));
+    }
+
+    /// A whole request: finds its route and calls the handler.
+    fn dispatch<H: Handler>(&mut self, head: &Head, head_bytes: &[u8], body: &[u8], shared: &mut Shared, handler: &mut H) {
+        self.requests = self.requests.wrapping_add(1);
+        self.answer = AnswerState::new(head, shared.is_draining);
+        let id = RequestId { connection: self.id, number: self.requests };
+        if shared.in_flight >= shared.limits.handlers_in_flight_max {
+            self.overloaded(shared);
+            return;
+        }
+        target::percent_decode_path(head.path.of(head_bytes), &mut shared.path);
+        let path = std::str::from_utf8(&shared.path).expect("percent_decode_path appends UTF-8");
+        let matched = shared.router.find(head.method.name(head_bytes), path, &mut shared.params);
+        let request = Request { id, head, head_bytes, path, matched, params: &shared.params, body, peer: self.peer };
+        let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
+        match handler.call(&request, &mut answer) {
+            Outcome::Answered => self.end_answer(shared),
+            Outcome::Later => {
+                shared.in_flight += 1;
+                self.told_ended = false;
+                self.phase = Phase::Answering;
+            }
+        }
+    }
+
+    /// As many handlers as there may be are at work: told from here, without one of them.
+    fn overloaded(&mut self, shared: &mut Shared) {
+        let mut headers = text_headers();
+        let pushed = headers.push(b"retry-after", b"1");
+        debug_assert!(pushed.is_ok(), "a constant header is well-formed");
+        let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
+        let done = answer.whole(503, &headers, b"too many requests are being answered, try again in a second");
+        debug_assert!(done.is_ok(), "nothing was said before a refusal");
+        self.end_answer(shared);
+    }
+
+    /// The answer is complete, or should be: the next request may follow, or the end.
+    fn end_answer(&mut self, shared: &mut Shared) {
+        if !self.answer.is_complete() {
+            let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
+            if answer.is_untouched() {
+                let done = answer.whole(500, &text_headers(), b"Internal Server Error");
+                debug_assert!(done.is_ok(), "an untouched answer takes a text");
+            } else {
+                self.cut();
+                return;
+            }
+        }
+        self.idle_since = shared.now;
+        if self.answer.keeps_alive() {
+            self.phase = Phase::Head;
+        } else {
+            self.phase = Phase::Closing;
+            // RFC 9112 §9.6: what the peer has sent behind this request would turn a plain close into a reset.
+            self.close = Some(if self.peer_ended { Close::AfterSend } else { Close::Linger(shared.limits.linger_timeout) });
+        }
+    }
+
+    /// The peer broke HTTP: one answer in its place after earlier ones, then a lingering close.
+    fn refuse(&mut self, reason: BadRequest, shared: &mut Shared) {
+        self.pending = Vec::new();
+        self.answer = AnswerState::refusal();
+        let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
+        let done = answer.whole(reason.status(), &text_headers(), reason.to_string().as_bytes());
+        debug_assert!(done.is_ok(), "a refusal is the first thing said to its request");
+        self.phase = Phase::Closing;
+        self.close = Some(Close::Linger(shared.limits.linger_timeout));
+    }
+
+    /// Ends the connection at once: what the peer has got of an answer must not look whole.
+    fn cut(&mut self) {
+        self.output.clear();
+        self.pending = Vec::new();
+        self.phase = Phase::Closing;
+        self.close = Some(Close::Abort);
+    }
+
+    /// A later answer to request `number`, or a part of one. False, and nothing happens, if that request is over.
+    ///
+    /// # Errors
+    /// When the part does not fit what was said before; the connection is then cut.
+    pub fn answer<H: Handler>(&mut self, number: u32, part: Part, shared: &mut Shared, handler: &mut H) -> Result<bool, AnswerError> {
+        if number != self.requests || !self.is_answering() {
+            return Ok(false);
+        }
+        if shared.is_draining && !self.answer.is_started() {
+            self.answer.close();
+        }
+        let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
+        let done = match part {
+            Part::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
+            Part::Json { status, body } => answer.json(status, &body),
+            Part::Start { status, headers } => answer.start(status, &headers),
+            Part::Body { data, more } => {
+                self.awaits_writable |= more;
+                answer.part(data, more)
+            }
+            Part::Failed if answer.is_untouched() => answer.whole(500, &text_headers(), b"Internal Server Error"),
+            Part::Failed => Err(AnswerError::OutOfOrder),
+        };
+        if done.is_err() {
+            self.leave_flight(Ended::Gone, shared, handler);
+            self.cut();
+        } else if self.answer.is_complete() {
+            self.leave_flight(Ended::Complete, shared, handler);
+            self.end_answer(shared);
+            if !self.pending.is_empty() && matches!(self.phase, Phase::Head) {
+                let bytes = std::mem::take(&mut self.pending);
+                self.consume_pending(bytes, shared, handler);
+            }
+        }
+        self.set_deadline(shared);
+        done.map(|()| true)
+    }
+
+    fn leave_flight<H: Handler>(&mut self, how: Ended, shared: &mut Shared, handler: &mut H) {
+        if self.is_answering() {
+            shared.in_flight -= 1;
+            if !self.told_ended {
+                self.told_ended = true;
+                handler.ended(RequestId { connection: self.id, number: self.requests }, how);
+            }
+        }
+    }
+
+    /// The platform has sent what it was given.
+    pub fn sent<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
+        self.in_send = 0;
+        if self.output.is_empty() && self.awaits_writable && self.is_answering() {
+            self.awaits_writable = false;
+            handler.writable(RequestId { connection: self.id, number: self.requests });
+        }
+        // Requests that waited for the peer to read its answers.
+        if matches!(self.phase, Phase::Head) && !self.pending.is_empty() {
+            let bytes = std::mem::take(&mut self.pending);
+            self.consume_pending(bytes, shared, handler);
+        }
+        self.set_deadline(shared);
+    }
+
+    /// The peer will send nothing more.
+    pub fn end<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
+        self.peer_ended = true;
+        match self.phase {
+            // What was cut short never reaches a handler.
+            Phase::Head | Phase::Body(_) => {
+                self.pending = Vec::new();
+                self.phase = Phase::Closing;
+                self.close = Some(Close::AfterSend);
+            }
+            Phase::Answering => {
+                self.answer.close();
+                if !self.told_ended {
+                    self.told_ended = true;
+                    handler.ended(RequestId { connection: self.id, number: self.requests }, Ended::HalfClosed);
+                }
+            }
+            Phase::Closing => {
+                if matches!(self.close, Some(Close::Linger(_))) {
+                    self.close = Some(Close::AfterSend);
+                }
+            }
+        }
+        self.set_deadline(shared);
+    }
+
+    /// The connection is lost.
+    pub fn fail<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
+        self.leave_flight(Ended::Gone, shared, handler);
+        self.in_send = 0;
+        self.cut();
+    }
+
+    /// Its deadline has come.
+    pub fn expire<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
+        if self.unsent() > 0 {
+            self.fail(shared, handler);
+            return;
+        }
+        match &self.phase {
+            Phase::Head if self.pending.is_empty() => {
+                self.phase = Phase::Closing;
+                self.close = Some(Close::AfterSend);
+            }
+            Phase::Head => {
+                let seconds = shared.limits.head_timeout.as_secs();
+                self.refuse(BadRequest::HeadTimeout { seconds }, shared);
+            }
+            Phase::Body(_) => self.refuse(BadRequest::BodyTimeout, shared),
+            Phase::Answering => {}
+            Phase::Closing => self.close = Some(Close::Abort),
+        }
+        self.set_deadline(shared);
+    }
+
+    /// Whether a part of a head has come and the rest of it has not.
+    #[must_use]
+    pub fn has_partial_head(&self) -> bool {
+        matches!(self.phase, Phase::Head) && !self.pending.is_empty()
+    }
+
+    /// Ends the connection when what is unsent has left; only for one that no handler answers.
+    pub fn close_unanswered(&mut self) {
+        if !self.is_answering() {
+            self.pending = Vec::new();
+            self.phase = Phase::Closing;
+            self.close = Some(Close::AfterSend);
+        }
+    }
+
+    /// Says when the present state has lasted too long. Called after everything that happens to the connection.
+    fn set_deadline(&mut self, shared: &Shared) {
+        let ticks = &shared.ticks;
+        self.deadline = if self.unsent() > 0 {
+            Some(shared.now + ticks.write)
+        } else {
+            match &self.phase {
+                Phase::Head if self.pending.is_empty() => match self.requests {
+                    0 => Some(self.idle_since + ticks.silence),
+                    _ => Some(self.idle_since + ticks.keep_alive),
+                },
+                // Absolute from the first byte: a byte a second does not move it.
+                Phase::Head => Some(*self.head_since.get_or_insert(shared.now) + ticks.head),
+                Phase::Body(held) => Some(held.deadline(shared)),
+                Phase::Answering => None,
+                Phase::Closing => Some(shared.now + ticks.write),
+            }
+        };
+    }
+}
+
+impl Held {
+    fn receive(&mut self, bytes: &[u8], shared: &Shared) -> Result<(usize, bool), BadRequest> {
+        let (consumed, is_complete) = match &mut self.rest {
+            Rest::Length(missing) => {
+                let part = &bytes[..bytes.len().min(*missing)];
+                self.body.extend_from_slice(part);
+                *missing -= part.len();
+                (part.len(), *missing == 0)
+            }
+            Rest::Chunked(decoder) => decoder.decode(bytes, &mut self.body, &shared.limits)?,
+        };
+        self.received += consumed as u64;
+        Ok((consumed, is_complete))
+    }
+
+    /// Too long without a byte, or too slow on the whole, whichever comes first. A body of no bytes yet has its grace.
+    fn deadline(&self, shared: &Shared) -> Tick {
+        let idle = shared.now + shared.ticks.body_idle;
+        let rate = u64::from(shared.limits.body_bytes_per_second_min);
+        if rate == 0 {
+            return idle;
+        }
+        let earned = self.received * (1000 / crate::timers::TICK_MILLISECONDS) / rate;
+        idle.min(self.since + shared.ticks.body_grace + earned)
+    }
+}
+
+/// A later answer, or a part of one.
+#[derive(Debug)]
+pub enum Part {
+    /// All of it.
+    Whole {
+        /// Status code.
+        status: u16,
+        /// Header lines.
+        headers: Headers,
+        /// Body.
+        body: Bytes,
+    },
+    /// All of it, in JSON.
+    Json {
+        /// Status code.
+        status: u16,
+        /// Body.
+        body: Bytes,
+    },
+    /// Its beginning.
+    Start {
+        /// Status code.
+        status: u16,
+        /// Header lines.
+        headers: Headers,
+    },
+    /// A part of its body.
+    Body {
+        /// The bytes.
+        data: Bytes,
+        /// Whether another part follows.
+        more: bool,
+    },
+    /// The handler failed: 500 if nothing was said yet, else the connection is cut.
+    Failed,
+}
+
+fn text_headers() -> Headers {
+    let mut headers = Headers::default();
+    let done = headers.push(b"content-type", b"text/plain; charset=utf-8");
+    debug_assert!(done.is_ok(), "a constant header is well-formed");
+    headers
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("README.md")]
+#![forbid(unsafe_code)]
+
+pub mod worker;
+pub mod connection;
+pub mod http;
+pub mod router;
+pub mod handler;
+pub mod request;
+pub mod response;
+pub mod timers;
+pub mod limits;
+pub mod error;
+
+pub use turboapi_platform as platform;

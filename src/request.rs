@@ -1,0 +1,52 @@
+//! A whole request, as a handler sees it: ranges into bytes that somebody else owns.
+
+use std::net::SocketAddr;
+
+use turboapi_platform::ConnectionId;
+
+use crate::http::head::Head;
+use crate::router::{Match, Params};
+
+/// One request of one worker: late answers to a connection that has moved on find nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    /// Where it came from.
+    pub connection: ConnectionId,
+    /// Which one of that connection, counted from 1.
+    pub number: u32,
+}
+
+/// A request whose head and body are complete and well-formed.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// For an answer that comes later.
+    pub id: RequestId,
+    /// The parsed head; its spans point into `head_bytes`.
+    pub head: &'a Head,
+    /// The head as it was received.
+    pub head_bytes: &'a [u8],
+    /// The target's path, percent-decoded as Python's `urllib.parse.unquote` does it.
+    pub path: &'a str,
+    /// What the router found.
+    pub matched: Match,
+    /// Ranges of `path`, in the order of the route's template.
+    pub params: &'a Params,
+    /// The body, whole and without its framing.
+    pub body: &'a [u8],
+    /// The other end; none on a Unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+impl<'a> Request<'a> {
+    /// The target's query string without its `?`, as it was received.
+    #[must_use]
+    pub fn query(&self) -> &'a [u8] {
+        self.head.query.of(self.head_bytes)
+    }
+
+    /// All header lines, in the order in which they were received, names as they were spelt.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let bytes = self.head_bytes;
+        self.head.headers.iter().map(move |header| (header.name.of(bytes), header.value.of(bytes)))
+    }
+}

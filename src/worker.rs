@@ -1,0 +1,450 @@
+//! One core: turns the platform, feeds connections, keeps their time, drains. No HTTP here (`connection.rs`), no CPython.
+//!
+//! [`Worker::turn`] may block and never calls the handler; [`Worker::dispatch`] calls it and never blocks. The caller can so
+//! let go of whatever the handler needs (the interpreter) around the one and hold it during the other.
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use slab::Slab;
+use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform, Wait, WatchId};
+
+use crate::connection::{Connection, Part, Shared};
+use crate::handler::Handler;
+use crate::request::RequestId;
+use crate::response::AnswerError;
+use crate::timers::{TICK_MILLISECONDS, Tick, Wheel};
+
+/// A large part is sent in pieces of so many bytes, so that a slow reader's progress can be seen (`write_timeout`).
+const SEND_BYTES_MAX: usize = 256 * 1024;
+
+/// Output buffers kept for further use, and the largest that is worth keeping.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_BYTES_MAX: usize = 16 * 1024;
+
+/// On a drain, a connection that was busy so lately may have its next request under way already. It is given
+/// `DRAIN_GRACE` before it counts as idle; others are closed at once.
+const RECENTLY: Tick = 1000 / TICK_MILLISECONDS;
+const DRAIN_GRACE: Tick = 200 / TICK_MILLISECONDS;
+
+/// Stands in the wheel for the drain itself; no connection has this id, as slots stay below `connections_max`.
+const DRAIN_TIMER: ConnectionId = ConnectionId::new(u32::MAX, 0);
+
+/// One core's server.
+#[derive(Debug)]
+pub struct Worker<P: Platform> {
+    platform: P,
+    shared: Shared,
+    connections: Slab<Slot>,
+    generation: u32,
+    events: Vec<Event>,
+    wheel: Wheel,
+    due: Vec<(Tick, ConnectionId)>,
+    started: Instant,
+    listeners: Vec<Listener>,
+    spare: Vec<Vec<u8>>,
+    drain: Option<Drain>,
+    statistics: Statistics,
+}
+
+#[derive(Debug)]
+struct Slot {
+    connection: Connection,
+    asked_to_close: Option<Close>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    id: ListenerId,
+    accepts: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Drain {
+    since: Tick,
+    deadline: Tick,
+    next_step: Tick,
+}
+
+/// What a worker has done, counted by itself alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statistics {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Times that accepting stalled for want of descriptors or memory.
+    pub accept_stalls: u64,
+    /// Deadlines that came.
+    pub timeouts: u64,
+    /// Platform turns.
+    pub turns: u64,
+}
+
+/// What a round of dispatching saw that is not for connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The watched descriptor is readable.
+    pub watch: bool,
+    /// Another thread woke this one.
+    pub woken: bool,
+}
+
+impl<P: Platform> Worker<P> {
+    /// Over an open platform.
+    #[must_use]
+    pub fn new(platform: P, shared: Shared) -> Self {
+        let started = platform.now();
+        let mut worker = Self {
+            platform,
+            shared,
+            connections: Slab::new(),
+            generation: 0,
+            events: Vec::with_capacity(256),
+            wheel: Wheel::default(),
+            due: Vec::new(),
+            started,
+            listeners: Vec::new(),
+            spare: Vec::new(),
+            drain: None,
+            statistics: Statistics::default(),
+        };
+        worker.set_wall_clock();
+        worker
+    }
+
+    /// The platform's wake-up handle.
+    pub fn waker(&self) -> P::Waker {
+        self.platform.waker()
+    }
+
+    /// Bounds, routes and what else the connections share.
+    pub fn shared_mut(&mut self) -> &mut Shared {
+        &mut self.shared
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn connections_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Requests that handlers have.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+
+    /// Accepts from a listening socket, which the caller keeps open.
+    ///
+    /// # Errors
+    /// What the platform says.
+    pub fn listen(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let id = ListenerId(u32::try_from(self.listeners.len()).expect("a worker has few listeners"));
+        self.platform.listen(id, socket)?;
+        self.listeners.push(Listener { id, accepts: true });
+        Ok(())
+    }
+
+    /// Watches a foreign descriptor; see [`Seen::watch`].
+    ///
+    /// # Errors
+    /// What the platform says.
+    pub fn watch(&mut self, descriptor: RawFd) -> io::Result<()> {
+        self.platform.watch(WatchId(0), descriptor)
+    }
+
+    /// Lets the kernel work: submits, and waits as told if nothing is there, but not past the next deadline.
+    ///
+    /// # Errors
+    /// When the platform is broken; the worker cannot go on.
+    pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
+        let until_deadline = self.wheel.next().map(|ticks| {
+            let at = self.started + Duration::from_millis((self.shared.now + ticks) * TICK_MILLISECONDS);
+            at.saturating_duration_since(self.platform.now())
+        });
+        let wait = match (wait, until_deadline) {
+            (Wait::Poll, _) => Wait::Poll,
+            (wait, None) => wait,
+            (Wait::Forever, Some(limit)) => Wait::For(limit),
+            (Wait::For(duration), Some(limit)) => Wait::For(duration.min(limit)),
+        };
+        self.statistics.turns += 1;
+        self.platform.turn(wait, &mut self.events)
+    }
+
+    /// Whether a turn brought something that `dispatch` has not worked off yet.
+    #[must_use]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Works off what the last turns brought.
+    pub fn dispatch<H: Handler>(&mut self, handler: &mut H) -> Seen {
+        self.set_time();
+        let mut seen = Seen::default();
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.event(event, &mut seen, handler);
+        }
+        self.events = events;
+        self.expire(handler);
+        self.step_drain(handler);
+        seen
+    }
+
+    fn event<H: Handler>(&mut self, event: Event, seen: &mut Seen, handler: &mut H) {
+        match event {
+            Event::Data { connection, buffer } => {
+                if let Some(slot) = find(&mut self.connections, connection) {
+                    slot.connection.output.lend(&mut self.spare);
+                    slot.connection.receive(self.platform.rx(&buffer), &mut self.shared, handler);
+                }
+                self.platform.rx_release(buffer);
+                self.settle(connection);
+            }
+            Event::Sent { connection, out } => {
+                self.keep_spare(out.head);
+                if let Some(slot) = find(&mut self.connections, connection) {
+                    slot.connection.sent(&mut self.shared, handler);
+                    self.settle(connection);
+                }
+            }
+            Event::Accepted { listener: _, socket, peer } => {
+                self.statistics.accepted += 1;
+                let entry = self.connections.vacant_entry();
+                self.generation = self.generation.wrapping_add(1);
+                let slot = u32::try_from(entry.key()).expect("connections_max is below 2^32");
+                let id = ConnectionId::new(slot, self.generation);
+                let connection = Connection::new(id, peer, &self.shared);
+                entry.insert(Slot { connection, asked_to_close: None });
+                if self.platform.adopt(id, socket).is_err() {
+                    self.connections.remove(slot as usize);
+                } else {
+                    self.settle(id);
+                }
+                self.bound_connections();
+            }
+            Event::Eof { connection } => {
+                if let Some(slot) = find(&mut self.connections, connection) {
+                    slot.connection.end(&mut self.shared, handler);
+                    self.settle(connection);
+                }
+            }
+            Event::Error { connection, error: _ } => {
+                if let Some(slot) = find(&mut self.connections, connection) {
+                    slot.connection.fail(&mut self.shared, handler);
+                    self.settle(connection);
+                }
+            }
+            Event::Closed { connection } => {
+                if let Some(slot) = find(&mut self.connections, connection) {
+                    slot.connection.fail(&mut self.shared, handler);
+                    self.connections.remove(connection.slot() as usize);
+                    self.bound_connections();
+                }
+            }
+            Event::Watch { watch: _ } => seen.watch = true,
+            Event::Woken => seen.woken = true,
+            Event::ListenerGone { listener, error: _ } => self.listeners.retain(|known| known.id != listener),
+            Event::AcceptStalled { listener: _, error: _ } => {
+                self.statistics.accept_stalls += 1;
+                self.close_least_recently_used();
+            }
+        }
+    }
+
+    /// A later answer, or a part of one. False: nobody waits for it, as the connection has gone or moved on.
+    ///
+    /// # Errors
+    /// When the part does not fit what was said before; the connection is then cut.
+    pub fn answer<H: Handler>(&mut self, id: RequestId, part: Part, handler: &mut H) -> Result<bool, AnswerError> {
+        let Some(slot) = find(&mut self.connections, id.connection) else {
+            return Ok(false);
+        };
+        let done = slot.connection.answer(id.number, part, &mut self.shared, handler);
+        self.settle(id.connection);
+        done
+    }
+
+    /// After anything that happened to a connection: what it wants of the platform, and when it has to be looked at.
+    fn settle(&mut self, id: ConnectionId) {
+        let Some(slot) = find(&mut self.connections, id) else {
+            return;
+        };
+        let connection = &mut slot.connection;
+        if connection.in_send == 0 && !connection.output.is_empty() && slot.asked_to_close.is_none() {
+            let (head, body) = connection.output.take(SEND_BYTES_MAX);
+            connection.in_send = head.len() + body.len();
+            self.platform.send(id, OutBuf { head, body });
+        }
+        let spare = connection.output.reclaim();
+        if let Some(reads) = connection.take_reads_change(&self.shared) {
+            self.platform.want_read(id, reads);
+        }
+        if let Some(close) = connection.wants_close() {
+            let is_harder = slot.asked_to_close.is_none_or(|asked| asked != Close::Abort && close == Close::Abort);
+            if is_harder {
+                slot.asked_to_close = Some(close);
+                self.platform.close(id, close);
+            }
+        }
+        if let Some(deadline) = connection.deadline() {
+            if connection.scheduled.is_none_or(|scheduled| deadline < scheduled) {
+                connection.scheduled = Some(self.wheel.insert(id, deadline));
+            }
+        }
+        if let Some(spare) = spare {
+            self.keep_spare(spare);
+        }
+    }
+
+    fn expire<H: Handler>(&mut self, handler: &mut H) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.shared.now, &mut due);
+        for (at, id) in due.drain(..) {
+            let Some(slot) = find(&mut self.connections, id) else {
+                continue;
+            };
+            // An entry that an earlier one has overtaken: that one's successor keeps the time.
+            if slot.connection.scheduled != Some(at) {
+                continue;
+            }
+            slot.connection.scheduled = None;
+            if slot.connection.deadline().is_some_and(|deadline| deadline <= self.shared.now) {
+                self.statistics.timeouts += 1;
+                slot.connection.expire(&mut self.shared, handler);
+            }
+            self.settle(id);
+        }
+        self.due = due;
+    }
+
+    fn set_time(&mut self) {
+        let elapsed = self.platform.now().saturating_duration_since(self.started);
+        let now = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX) / TICK_MILLISECONDS;
+        if now != self.shared.now {
+            self.shared.now = now;
+            self.set_wall_clock();
+        }
+    }
+
+    fn set_wall_clock(&mut self) {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.shared.preamble.set_time(since_1970.as_secs());
+    }
+
+    fn keep_spare(&mut self, mut buffer: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES_MAX {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Over the bound, further connections wait in the kernel's backlog.
+    fn bound_connections(&mut self) {
+        let accepts = self.connections.len() < self.shared.limits.connections_max;
+        for listener in &mut self.listeners {
+            if listener.accepts != accepts {
+                listener.accepts = accepts;
+                self.platform.want_accept(listener.id, accepts);
+            }
+        }
+    }
+
+    /// Descriptors ran short: the connection that has been idle for longest makes room.
+    fn close_least_recently_used(&mut self) {
+        let oldest = self
+            .connections
+            .iter_mut()
+            .filter_map(|(_, slot)| slot.connection.idle_since().map(|since| (since, &mut slot.connection)))
+            .min_by_key(|(since, _)| *since);
+        if let Some((_, connection)) = oldest {
+            connection.close_unanswered();
+            let id = connection.id();
+            self.settle(id);
+        }
+    }
+
+    /// Stops accepting, closes what is idle, lets what was begun finish, and ends what is left after `timeout`.
+    pub fn drain(&mut self, timeout: Duration) {
+        self.set_time();
+        let ticks = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 4).div_ceil(TICK_MILLISECONDS);
+        let deadline = self.shared.now + ticks;
+        if let Some(drain) = &mut self.drain {
+            drain.deadline = drain.deadline.min(deadline);
+            return;
+        }
+        self.shared.is_draining = true;
+        self.drain = Some(Drain { since: self.shared.now, deadline, next_step: self.shared.now });
+        for listener in &self.listeners {
+            self.platform.unlisten(listener.id);
+        }
+        // A timer, so that a turn that would wait for ever comes back for the first step.
+        self.wheel.insert(DRAIN_TIMER, self.shared.now + 1);
+    }
+
+    fn step_drain<H: Handler>(&mut self, handler: &mut H) {
+        let now = self.shared.now;
+        let Some(drain) = self.drain.as_mut().filter(|drain| now >= drain.next_step) else {
+            return;
+        };
+        drain.next_step = now + 1;
+        let Drain { since, deadline, .. } = *drain;
+        let mut ended = Vec::new();
+        for (_, Slot { connection, .. }) in &mut self.connections {
+            if now >= deadline {
+                connection.fail(&mut self.shared, handler);
+            } else {
+                let closes = match connection.idle_since() {
+                    Some(idle_since) => now > since + DRAIN_GRACE || idle_since + RECENTLY < since,
+                    // A request of which only a part of the head has come within a second will not be answered any more.
+                    None => now >= since + RECENTLY && connection.has_partial_head(),
+                };
+                if !closes {
+                    continue;
+                }
+                connection.close_unanswered();
+            }
+            ended.push(connection.id());
+        }
+        for id in ended {
+            self.settle(id);
+        }
+        if !self.is_drained() {
+            self.wheel.insert(DRAIN_TIMER, now + 1);
+        }
+    }
+
+    /// Whether a drain has ended: nothing listens, nobody is connected.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_some() && self.connections.is_empty() && self.listeners.is_empty()
+    }
+
+    /// Submits what was asked for without waiting: for when a long call is ahead.
+    ///
+    /// # Errors
+    /// When the platform is broken.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.platform.flush()
+    }
+
+    /// Ends everything; the kernel holds nothing of this worker afterwards.
+    ///
+    /// # Errors
+    /// When the kernel kept something for longer than `patience`.
+    pub fn finish(self, patience: Duration) -> io::Result<()> {
+        let deadline = self.platform.now() + patience;
+        self.platform.finish(deadline)
+    }
+}
+
+fn find(connections: &mut Slab<Slot>, id: ConnectionId) -> Option<&mut Slot> {
+    connections.get_mut(id.slot() as usize).filter(|slot| slot.connection.id() == id)
+}
