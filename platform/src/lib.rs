@@ -7,14 +7,31 @@
 //! Rules that every backend keeps, and `tests/contract.rs` checks:
 //! 1. Events of one connection come in this order: `Data`*, `Eof`?, `Error`?, `Closed`. `Closed` is always last and exactly
 //!    once per adopted connection, after [`Platform::close`] was called; the kernel then holds nothing of it any more.
-//! 2. Each accepted [`Platform::send`] gives exactly one `Sent` or, if the connection failed, is given back with `Closed`'s
-//!    predecessor `Error`; the driver finishes short writes by itself.
+//! 2. Each [`Platform::send`] gives exactly one `Sent`, or is dropped without one when the connection failed (`Error`) or was
+//!    aborted; the driver finishes short writes by itself. After [`Platform::close`] only that `Sent` and `Closed` follow.
 //! 3. A [`ConnectionId`] carries a generation: an event for an old one is never delivered under a new one.
 //! 4. [`Wait::Poll`] never blocks, and repeated polls make progress.
 //! 5. An [`RxBuf`] is released exactly once, before the next turn; its bytes stay where they are until then.
 
 #![warn(clippy::pedantic)]
 #![allow(clippy::module_name_repetitions, clippy::missing_errors_doc)]
+// Prose about kernels is full of their names.
+#![allow(clippy::doc_markdown)]
+// The kernel's interfaces are made of C integers; where a value could really be cut, the line says why it is not.
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
+
+// Reading order: which backend, the backends, what they share. `uring`, `kqueue` (over `readiness`) and `tokio_uring` (a
+// feature) have their places beside these.
+pub mod probe;
+pub mod readiness;
+#[cfg(target_os = "linux")]
+pub mod epoll;
+#[cfg(target_os = "linux")]
+pub mod monoio;
+pub mod script;
+pub mod pool;
+pub mod socket;
+pub mod cores;
 
 use std::io;
 use std::net::SocketAddr;
@@ -237,16 +254,19 @@ pub trait Platform: Sized {
     /// A handle for other threads.
     fn waker(&self) -> Self::Waker;
 
-    /// Accepts from a listening socket. The caller keeps the descriptor open until [`Event::ListenerGone`].
+    /// Accepts from a listening socket, which is made non-blocking, and TCP_NODELAY for all that it accepts. The caller
+    /// keeps the descriptor open until [`Event::ListenerGone`].
     fn listen(&mut self, listener: ListenerId, socket: BorrowedFd<'_>) -> io::Result<()>;
 
-    /// Accepts what already waits in the backlog, then stops; [`Event::ListenerGone`] follows.
+    /// Accepts what already waits in the backlog, even where [`Self::want_accept`] held it back, then stops;
+    /// [`Event::ListenerGone`] follows.
     fn unlisten(&mut self, listener: ListenerId);
 
     /// Stops (`false`) or resumes (`true`) accepting without giving the listener up: connections wait in the backlog.
     fn want_accept(&mut self, listener: ListenerId, on: bool);
 
-    /// Takes a connected socket and starts to read from it. On an error the socket is closed and no event follows.
+    /// Takes a connected socket, blocking or not, and starts to read from it. On an error the socket is closed and no event
+    /// follows. A slot may be used again, with its next generation, once its `Closed` was told.
     fn adopt(&mut self, connection: ConnectionId, socket: OwnedFd) -> io::Result<()>;
 
     /// Stops (`false`) or resumes (`true`) reading, for back-pressure. After `false` at most 4 more `Data` may come.
@@ -255,7 +275,8 @@ pub trait Platform: Sized {
     /// Sends bytes; one send may be in flight per connection, until its `Sent`.
     ///
     /// # Panics
-    /// In debug builds, when one is in flight already or the connection is unknown.
+    /// In debug builds, when one is in flight already or the connection was never adopted. To a connection that has failed
+    /// or was closed nothing is sent, and no event follows.
     fn send(&mut self, connection: ConnectionId, out: OutBuf);
 
     /// Ends the connection; [`Event::Closed`] follows. Any further call for the id is ignored. A second `close` may only
@@ -269,7 +290,8 @@ pub trait Platform: Sized {
     fn unwatch(&mut self, watch: WatchId);
 
     /// Submits what was asked for, waits as told if there is nothing yet, and appends what happened to `events`.
-    /// A signal ends the wait early without an error.
+    /// It may end early with nothing to tell. A signal is no error, and need not end the wait (monoio waits on): who has to
+    /// hear of one watches a descriptor, such as Python's `set_wakeup_fd`, or wakes.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
 
     /// Submits without reaping: for when a long call into user code is ahead.

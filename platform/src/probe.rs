@@ -1,0 +1,314 @@
+//! Which backend serves: asked for by `TURBOAPI_IO`, tried out once in the parent, and opened by each worker. Nothing is
+//! logged here: [`Choice::reason`] is for the caller's one INFO line. No state is kept, and no thread started.
+
+use std::env;
+use std::fmt;
+use std::io;
+#[cfg(target_os = "linux")]
+use std::io::Write;
+#[cfg(target_os = "linux")]
+use std::os::unix::net::UnixStream;
+#[cfg(target_os = "linux")]
+use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+use crate::{ConnectionId, Event, Wait, epoll::Epoll, monoio::Monoio};
+use crate::{IoConfig, Platform};
+
+/// The environment variable that overrides the choice.
+pub const VARIABLE: &str = "TURBOAPI_IO";
+
+/// What `auto` takes on Linux when the kernel lets it. The benches decide (benches/README.md): at a fixed answer, one core,
+/// monoio and epoll do not differ by more than the machine's noise, and both make three system calls a request with one
+/// connection; with many, monoio's one wait serves as many as epoll's. The raw ring will be measured against both.
+#[cfg(target_os = "linux")]
+pub const LINUX_DEFAULT: Backend = Backend::Monoio;
+
+/// How long the kernel may take to answer the probe. It takes microseconds; an emulation that drops it never does.
+#[cfg(target_os = "linux")]
+const PROBE_TIME: Duration = Duration::from_secs(1);
+
+/// A way to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The raw ring, Linux 6.1 and later. Not in this build yet.
+    Uring,
+    /// io_uring through monoio, Linux 5.6 and later.
+    Monoio,
+    /// io_uring through tokio-uring. Not in this build yet.
+    TokioUring,
+    /// Linux.
+    Epoll,
+    /// macOS. Not in this build yet.
+    Kqueue,
+}
+
+impl Backend {
+    const ALL: [Self; 5] = [Self::Uring, Self::Monoio, Self::TokioUring, Self::Epoll, Self::Kqueue];
+
+    /// As [`VARIABLE`] and the log spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "uring",
+            Self::Monoio => "monoio",
+            Self::TokioUring => "tokio-uring",
+            Self::Epoll => "epoll",
+            Self::Kqueue => "kqueue",
+        }
+    }
+}
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Requested {
+    /// The best that the machine lets us have.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(Backend),
+}
+
+/// The operator asked for something that cannot be had. Printed as one line.
+#[derive(Debug)]
+pub enum BackendError {
+    /// No backend has this name.
+    Unknown {
+        /// What was given.
+        seen: String,
+    },
+    /// This build, or this operating system, does not have it.
+    NotBuilt {
+        /// Which.
+        backend: Backend,
+    },
+    /// The machine refuses it.
+    Refused {
+        /// Which.
+        backend: Backend,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown { seen } => {
+                write!(formatter, "{VARIABLE} is {seen:?}, allowed are auto")?;
+                Backend::ALL.iter().try_for_each(|backend| write!(formatter, ", {}", backend.name()))
+            }
+            Self::NotBuilt { backend } => {
+                let allowed = if cfg!(target_os = "linux") { "auto, monoio and epoll" } else { "auto" };
+                write!(formatter, "{VARIABLE} is {:?}, which this build does not have; it has {allowed}", backend.name())
+            }
+            Self::Refused { backend, error } => {
+                let name = backend.name();
+                write!(formatter, "{VARIABLE} is {name:?}, which this machine refuses: {}; use auto or epoll", why(error))
+            }
+        }
+    }
+}
+
+impl std::error::Error for BackendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Requested {
+    /// Reads [`VARIABLE`]; unset or empty is `auto`.
+    pub fn from_environment() -> Result<Self, BackendError> {
+        match env::var_os(VARIABLE) {
+            None => Ok(Self::Auto),
+            Some(seen) => Self::parse(&seen.to_string_lossy()),
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(seen: &str) -> Result<Self, BackendError> {
+        if seen.is_empty() || seen == "auto" {
+            return Ok(Self::Auto);
+        }
+        let known = Backend::ALL.into_iter().find(|backend| backend.name() == seen);
+        known.map(Self::Only).ok_or_else(|| BackendError::Unknown { seen: seen.to_owned() })
+    }
+}
+
+/// The backend that the workers are to open.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Which.
+    pub backend: Backend,
+    /// Why, for the log: “io_uring answered the probe”.
+    pub reason: String,
+    /// Whether the operator asked for this one. A worker that cannot open it then fails, instead of taking epoll.
+    pub is_forced: bool,
+}
+
+/// Decides once, in the parent, before any worker starts.
+pub fn choose(requested: Requested) -> Result<Choice, BackendError> {
+    match requested {
+        Requested::Auto => automatic(),
+        Requested::Only(backend) => {
+            probe(backend)?;
+            Ok(Choice { backend, reason: format!("{VARIABLE} asks for it"), is_forced: true })
+        }
+    }
+}
+
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "linux")] {
+        #[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
+        fn automatic() -> Result<Choice, BackendError> {
+            if LINUX_DEFAULT == Backend::Epoll {
+                return Ok(Choice { backend: Backend::Epoll, reason: "it is the default".to_owned(), is_forced: false });
+            }
+            let (backend, reason) = match probe_monoio() {
+                Ok(()) => (LINUX_DEFAULT, "io_uring answered the probe".to_owned()),
+                Err(error) => (Backend::Epoll, format!("io_uring cannot be used: {}", why(&error))),
+            };
+            Ok(Choice { backend, reason, is_forced: false })
+        }
+
+        fn probe(backend: Backend) -> Result<(), BackendError> {
+            match backend {
+                Backend::Epoll => Ok(()),
+                Backend::Monoio => probe_monoio().map_err(|error| BackendError::Refused { backend, error }),
+                _ => Err(BackendError::NotBuilt { backend }),
+            }
+        }
+    } else {
+        fn automatic() -> Result<Choice, BackendError> {
+            Err(BackendError::NotBuilt { backend: Backend::Kqueue })
+        }
+
+        fn probe(backend: Backend) -> Result<(), BackendError> {
+            Err(BackendError::NotBuilt { backend })
+        }
+    }
+}
+
+/// Has a real ring read from a real socket: an emulation may know the calls and not do them.
+///
+/// # Errors
+/// What the kernel said, or `TimedOut` when it said nothing.
+#[cfg(target_os = "linux")]
+pub fn probe_monoio() -> io::Result<()> {
+    let (ours, mut theirs) = UnixStream::pair()?;
+    let mut platform = Monoio::open(&IoConfig { receive_buffer_bytes: 64, receive_buffers: 1, ..IoConfig::default() })?;
+    platform.adopt(ConnectionId::new(0, 0), ours.into())?;
+    theirs.write_all(b"?")?;
+    let (deadline, mut events) = (Instant::now() + PROBE_TIME, Vec::new());
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        platform.turn(Wait::For(left), &mut events)?;
+        for event in events.drain(..) {
+            if let Event::Data { buffer, .. } = event {
+                platform.rx_release(buffer);
+                return platform.finish(deadline);
+            }
+        }
+        if left.is_zero() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the ring gave no answer within 1 s"));
+        }
+    }
+}
+
+/// An error with its likely cause, for who must do something.
+fn why(error: &io::Error) -> String {
+    let cause = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "; likely a container's seccomp profile, or the sysctl kernel.io_uring_disabled",
+        Some(libc::ENOSYS) => "; likely a kernel before 5.6, or a sandbox without it",
+        Some(libc::ENOMEM) => "; likely the limit of locked memory (ulimit -l)",
+        Some(libc::EMFILE | libc::ENFILE) => "; likely the limit of open files (ulimit -n)",
+        _ => "",
+    };
+    format!("{error}{cause}")
+}
+
+/// What a worker does with its platform, written once for all backends: the compiler makes one of each.
+pub trait Start {
+    /// What comes of it.
+    type Output;
+
+    /// Runs on the backend that could be opened. `fallback` says why it is not the chosen one, for one WARNING line.
+    fn start<P: Platform>(self, platform: P, fallback: Option<String>) -> Self::Output;
+}
+
+impl Choice {
+    /// Opens the backend on this thread and starts the worker on it. A backend that was not asked for by name and cannot be
+    /// opened, for want of descriptors or memory, gives way to epoll.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn start<S: Start>(&self, config: &IoConfig, worker: S) -> io::Result<S::Output> {
+        cfg_if::cfg_if! {
+            if #[cfg(target_os = "linux")] {
+                if self.backend == Backend::Monoio {
+                    match Monoio::open(config) {
+                        Ok(platform) => return Ok(worker.start(platform, None)),
+                        Err(error) if self.is_forced => return Err(error),
+                        Err(error) => {
+                            let fallback = format!("monoio cannot be opened: {}", why(&error));
+                            return Ok(worker.start(Epoll::open(config)?, Some(fallback)));
+                        }
+                    }
+                }
+                Ok(worker.start(Epoll::open(config)?, None))
+            } else {
+                let _ = (config, worker);
+                Err(io::ErrorKind::Unsupported.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backend, Choice, Requested, Start, choose};
+    use crate::{IoConfig, Platform};
+
+    #[test]
+    fn names() {
+        let check = |seen: &str, expected| assert_eq!(Requested::parse(seen).ok(), expected, "{seen:?}");
+        check("", Some(Requested::Auto));
+        check("auto", Some(Requested::Auto));
+        check("epoll", Some(Requested::Only(Backend::Epoll)));
+        check("tokio-uring", Some(Requested::Only(Backend::TokioUring)));
+        check("Epoll", None);
+        check("script", None);
+        let message = Requested::parse("iocp").expect_err("it is no backend").to_string();
+        assert_eq!(message, r#"TURBOAPI_IO is "iocp", allowed are auto, uring, monoio, tokio-uring, epoll, kqueue"#);
+    }
+
+    #[test]
+    fn auto_always_finds_one() {
+        let choice = choose(Requested::Auto).expect("there is always one");
+        assert!(!choice.is_forced && !choice.reason.is_empty());
+        assert!(choose(Requested::Only(Backend::Kqueue)).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_worker_that_cannot_open_its_ring_takes_epoll() {
+        struct Name;
+        impl Start for Name {
+            type Output = (&'static str, bool);
+            fn start<P: Platform>(self, _platform: P, fallback: Option<String>) -> Self::Output {
+                (P::NAME, fallback.is_some())
+            }
+        }
+        // No kernel makes a ring so large.
+        let config = IoConfig { ring_entries: 1 << 24, ..IoConfig::default() };
+        let mut choice = Choice { backend: Backend::Monoio, reason: String::new(), is_forced: false };
+        assert_eq!(choice.start(&config, Name).expect("epoll is there"), ("epoll", true));
+        choice.is_forced = true;
+        assert!(choice.start(&config, Name).is_err());
+        choice.backend = Backend::Epoll;
+        assert_eq!(choice.start(&config, Name).expect("epoll is there"), ("epoll", false));
+    }
+}
