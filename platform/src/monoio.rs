@@ -2,10 +2,10 @@
 //! all of a turn leaves in the one `io_uring_enter` that also waits. Receiving, accepting and closing are plain calls: no
 //! memory that we read is ever the kernel's, and an idle connection holds no buffer.
 //!
-//! PERF: CPU time per request of a fixed answer, the fastest tenth of the batches, K requests ready at once, sends of
-//! monoio in the ring or as plain calls, receives polled in the ring and plain, or in the ring:
-//! K = 8: plain sends 5.1 µs, ring sends 4.6, ring sends and receives 4.1; K = 64: 5.2, 4.5 and 4.3. The last column is
-//! not to be had: a receive that waits in the ring keeps a buffer per idle connection.
+//! PERF: server's time per request, `examples/turn_cost.rs`, K requests ready at once. With sends as plain calls 5.3 µs at
+//! K = 8 and 5.2 at 64; with sends in the ring 4.7 and 4.3; epoll 4.7 and 4.7. A monoio program with receives in the ring
+//! too came to 3.9 and 4.0, and with what is here to 4.4 and 4.2: those last 0.2 to 0.5 µs would cost a buffer per idle
+//! connection, which the contract forbids.
 //!
 //! What monoio lacks is faked so (runtime.rs of monoio 0.2.4):
 //! - One turn is one `block_on`, whose future is never ready before it has been parked: only `park` asks the kernel for

@@ -5,7 +5,7 @@
 use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Connections that wait to be accepted. The kernel takes the smaller of this and `net.core.somaxconn`.
 pub const BACKLOG: i32 = 2048;
@@ -87,7 +87,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
             // SAFETY: the call has just returned this descriptor, and nobody else knows it.
             let socket = unsafe { OwnedFd::from_raw_fd(accepted) };
             set_close_on_exec_and_non_blocking(&socket)?;
-            set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NOSIGPIPE, &1)?;
+            set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NOSIGPIPE, &1i32)?;
             // Not known to be inherited from the listener here; a Unix socket refuses it.
             let _ = set_no_delay(socket.as_fd());
         } else {
@@ -237,7 +237,7 @@ pub fn listen_shared(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
             let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
         }
     }
-    let fd = std::os::fd::AsFd::as_fd(&socket);
+    let fd = socket.as_fd();
     set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, &1i32)?;
     set_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, &1i32)?;
     set_no_delay(fd)?;

@@ -775,9 +775,12 @@ fn adopts_a_socketpair<P: Platform>() {
     theirs.write_all(b"there before").unwrap();
     let id = bench.adopt(ours.into());
     bench.until("Data", |bench| bench.seen[&id].bytes == b"there before");
+    // What was asked for leaves with the next turn at the latest, or with a flush.
     bench.send(id, b"answer");
+    bench.platform.flush().unwrap();
     let mut answer = [0; 6];
     theirs.read_exact(&mut answer).unwrap();
+    bench.until("Sent", |bench| bench.seen[&id].count('S') == 1);
     drop(theirs);
     bench.until("Eof", |bench| bench.order(id).contains(['E', 'X']));
     bench.platform.close(id, Close::AfterSend);
