@@ -4,6 +4,7 @@
 //! kept, up to a bound, and then not read. `receive` and `dispatch` are the hot path; all else is for the rarer turns.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use turboapi_platform::{Close, ConnectionId};
@@ -11,14 +12,15 @@ use turboapi_platform::{Close, ConnectionId};
 use crate::error::{BadRequest, Parsed};
 use crate::handler::{Ended, Handler, Outcome};
 use crate::http::chunked::ChunkedDecoder;
+use crate::http::encode;
 use crate::http::framing::Framing;
-use crate::http::head::{self, Head, Scan};
+use crate::http::head::{self, Head, Method, Scan};
 use crate::http::target;
 use crate::limits::Limits;
 use crate::request::{Request, RequestId};
 use crate::response::{Answer, AnswerError, AnswerState, Headers, Output, Preamble};
 use crate::router::{Params, Router};
-use crate::timers::Tick;
+use crate::timers::{TICK_MILLISECONDS, Tick};
 
 /// What all connections of one worker share: set-up that never changes, and memory that is used again for each request.
 #[derive(Debug)]
@@ -51,14 +53,16 @@ pub struct Ticks {
     body_grace: Tick,
     write: Tick,
     keep_alive: Tick,
+    linger: Tick,
 }
 
 impl Shared {
     /// Everything at its start.
     #[must_use]
     pub fn new(limits: Limits, router: Router, preamble: Preamble) -> Self {
+        // One more, as the first one has begun already: a time-out comes up to a tick late, and never early.
         let ticks = |duration: std::time::Duration| {
-            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).div_ceil(crate::timers::TICK_MILLISECONDS).max(1)
+            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).div_ceil(TICK_MILLISECONDS) + 1
         };
         let ticks = Ticks {
             silence: ticks(limits.silence_timeout),
@@ -67,6 +71,7 @@ impl Shared {
             body_grace: ticks(limits.body_rate_grace),
             write: ticks(limits.write_timeout),
             keep_alive: ticks(limits.keep_alive_timeout),
+            linger: ticks(limits.linger_timeout),
         };
         Self {
             limits,
@@ -82,6 +87,10 @@ impl Shared {
         }
     }
 }
+
+/// Linger of a connection whose peer has sent nothing behind its last request: only what is on its way just now could turn
+/// the close into a reset. A drain waits for this.
+const QUIET_LINGER: Duration = Duration::from_millis(500);
 
 /// What a connection is doing.
 #[derive(Debug)]
@@ -104,13 +113,50 @@ struct Held {
     body: Vec<u8>,
     rest: Rest,
     since: Tick,
+    /// When bytes of it came last.
+    received_at: Tick,
     received: u64,
 }
 
 #[derive(Debug)]
 enum Rest {
-    Length(usize),
+    Length(u64),
     Chunked(ChunkedDecoder),
+}
+
+/// Received and not yet consumed: part of a head, or requests behind the one that is being answered.
+///
+/// What was consumed is cut off only when it is the larger part: each of many small requests would else move all that are
+/// behind it.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    /// INVARIANT: below `bytes.len()`, or both are 0.
+    start: usize,
+}
+
+impl Pending {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        if self.start == self.bytes.len() {
+            *self = Self::default(); // An idle connection holds no buffer.
+        } else if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
 }
 
 /// One connection. An idle one holds no buffer.
@@ -120,8 +166,7 @@ pub struct Connection {
     peer: Option<SocketAddr>,
     phase: Phase,
     requests: u32,
-    /// Received and not yet consumed: part of a head, or requests behind the one that is being answered.
-    pending: Vec<u8>,
+    pending: Pending,
     scan: Scan,
     head_since: Option<Tick>,
     answer: AnswerState,
@@ -129,10 +174,11 @@ pub struct Connection {
     pub output: Output,
     /// Bytes that the platform has and has not sent.
     pub in_send: usize,
+    /// Since when the peer has taken nothing of what is there for it.
+    unsent_since: Option<Tick>,
     close: Option<Close>,
     peer_ended: bool,
     reads: bool,
-    told_ended: bool,
     awaits_writable: bool,
     deadline: Option<Tick>,
     /// The wheel's earliest entry for this connection.
@@ -149,16 +195,16 @@ impl Connection {
             peer,
             phase: Phase::Head,
             requests: 0,
-            pending: Vec::new(),
+            pending: Pending::default(),
             scan: Scan::default(),
             head_since: None,
-            answer: AnswerState::refusal(),
+            answer: AnswerState::refusal(false),
             output: Output::default(),
             in_send: 0,
+            unsent_since: None,
             close: None,
             peer_ended: false,
             reads: true,
-            told_ended: true,
             awaits_writable: false,
             deadline: Some(shared.now + shared.ticks.silence),
             scheduled: None,
@@ -187,12 +233,13 @@ impl Connection {
     /// Since when nothing is going on, if nothing is: no part of a request, no answer, nothing unsent.
     #[must_use]
     pub fn idle_since(&self) -> Option<Tick> {
-        let is_idle = matches!(self.phase, Phase::Head)
-            && self.pending.is_empty()
-            && self.output.is_empty()
-            && self.in_send == 0
-            && self.close.is_none();
+        let is_idle = matches!(self.phase, Phase::Head) && !self.has_begun_head() && self.unsent() == 0;
         is_idle.then_some(self.idle_since)
+    }
+
+    /// RFC 9112 §2.2: an empty line behind a request is of no request. Who sends one has not begun another.
+    fn has_begun_head(&self) -> bool {
+        !matches!(self.pending.rest(), [] | [b'\r'] | [b'\r', b'\n'])
     }
 
     /// Whether a handler has one of its requests.
@@ -204,7 +251,9 @@ impl Connection {
     /// Whether reading should go on, if that has changed since the last time.
     pub fn take_reads_change(&mut self, shared: &Shared) -> Option<bool> {
         let holds_enough = match self.phase {
-            Phase::Head | Phase::Closing => self.unsent() > shared.limits.unsent_bytes_max,
+            // What comes is dropped; how much of it is read is now for the platform to say.
+            Phase::Closing => return None,
+            Phase::Head => !self.takes_more(shared),
             Phase::Body(_) => false,
             // A request that waits behind another one need not be read further than its own head.
             Phase::Answering => self.pending.len() >= shared.limits.head_bytes_max,
@@ -220,6 +269,11 @@ impl Connection {
         self.output.len() + self.in_send
     }
 
+    /// A peer that does not read its answers gets no further ones.
+    fn takes_more(&self, shared: &Shared) -> bool {
+        self.unsent() <= shared.limits.unsent_bytes_max
+    }
+
     /// Takes received bytes, and calls the handler for each request that they complete.
     pub fn receive<H: Handler>(&mut self, data: &[u8], shared: &mut Shared, handler: &mut H) {
         if matches!(self.phase, Phase::Closing) {
@@ -227,29 +281,30 @@ impl Connection {
         }
         if self.pending.is_empty() {
             let consumed = self.consume(data, shared, handler);
-            self.pending.extend_from_slice(&data[consumed..]);
+            self.pending.bytes.extend_from_slice(&data[consumed..]);
         } else {
-            let mut bytes = std::mem::take(&mut self.pending);
-            bytes.extend_from_slice(data);
-            self.consume_pending(bytes, shared, handler);
+            self.pending.bytes.extend_from_slice(data);
+            self.consume_pending(shared, handler);
         }
         self.set_deadline(shared);
     }
 
-    fn consume_pending<H: Handler>(&mut self, mut bytes: Vec<u8>, shared: &mut Shared, handler: &mut H) {
-        let consumed = self.consume(&bytes, shared, handler);
-        if consumed == bytes.len() {
-            return; // An idle connection holds no buffer.
+    /// Goes on with what waits, if it may now.
+    fn consume_pending<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
+        if self.pending.is_empty() || !matches!(self.phase, Phase::Head) {
+            return;
         }
-        bytes.drain(..consumed);
-        self.pending = bytes;
+        let mut pending = std::mem::take(&mut self.pending);
+        let consumed = self.consume(pending.rest(), shared, handler);
+        pending.consume(consumed);
+        self.pending = pending;
     }
 
     /// Parses and answers as much of `bytes` as can be now; returns how much was consumed.
     fn consume<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
         let mut at = 0;
         loop {
-            let takes_more = self.unsent() <= shared.limits.unsent_bytes_max;
+            let takes_more = self.takes_more(shared);
             match &mut self.phase {
                 Phase::Head if at < bytes.len() && takes_more => {
                     let rest = &bytes[at..];
@@ -261,7 +316,7 @@ impl Connection {
                         }
                         Ok(Parsed::NeedMore) => return at,
                         Err(reason) => {
-                            self.refuse(reason, shared);
+                            self.refuse(reason, false, shared);
                             return bytes.len();
                         }
                     }
@@ -277,7 +332,8 @@ impl Connection {
                         }
                     }
                     Err(reason) => {
-                        self.refuse(reason, shared);
+                        let is_head = held.head.method == Method::Head;
+                        self.refuse(reason, is_head, shared);
                         return bytes.len();
                     }
                 },
@@ -297,21 +353,22 @@ impl Connection {
                 (head, 0)
             }
             Framing::Length(length) if length > shared.limits.body_bytes_max => {
-                self.refuse(BadRequest::BodyTooLarge { bytes: length, limit: shared.limits.body_bytes_max }, shared);
+                let reason = BadRequest::BodyTooLarge { bytes: length, limit: shared.limits.body_bytes_max };
+                self.refuse(reason, head.method == Method::Head, shared);
                 (head, after.len())
             }
             Framing::Length(length) => {
-                let length = usize::try_from(length).expect("not over body_bytes_max, which is a usize");
-                if let Some(body) = after.get(..length) {
+                if let Some(body) = usize::try_from(length).ok().and_then(|length| after.get(..length)) {
                     self.dispatch(&head, head_bytes, body, shared, handler);
-                    (head, length)
+                    (head, body.len())
                 } else {
                     self.hold(head, head_bytes, Rest::Length(length), after.is_empty(), shared);
                     (Head::default(), 0)
                 }
             }
             Framing::Chunked => {
-                self.hold(head, head_bytes, Rest::Chunked(ChunkedDecoder::new(shared.limits.body_bytes_max)), after.is_empty(), shared);
+                let decoder = ChunkedDecoder::new(shared.limits.body_bytes_max);
+                self.hold(head, head_bytes, Rest::Chunked(decoder), after.is_empty(), shared);
                 (Head::default(), 0)
             }
         };
@@ -322,7 +379,7 @@ impl Connection {
     fn hold(&mut self, head: Head, head_bytes: &[u8], rest: Rest, is_bodiless_so_far: bool, shared: &Shared) {
         // RFC 9110 §10.1.1: a client that waits for it gets its go-ahead; one that has begun to send needs none.
         if head.expects_continue && is_bodiless_so_far {
-            self.output.small.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.output.push_bytes(encode::CONTINUE);
         }
         self.phase = Phase::Body(Box::new(Held {
             head,
@@ -331,12 +388,20 @@ impl Connection {
             body: Vec::new(),
             rest,
             since: shared.now,
+            received_at: shared.now,
             received: 0,
         }));
     }
 
     /// A whole request: finds its route and calls the handler.
-    fn dispatch<H: Handler>(&mut self, head: &Head, head_bytes: &[u8], body: &[u8], shared: &mut Shared, handler: &mut H) {
+    fn dispatch<H: Handler>(
+        &mut self,
+        head: &Head,
+        head_bytes: &[u8],
+        body: &[u8],
+        shared: &mut Shared,
+        handler: &mut H,
+    ) {
         self.requests = self.requests.wrapping_add(1);
         self.answer = AnswerState::new(head, shared.is_draining);
         let id = RequestId { connection: self.id, number: self.requests };
@@ -353,8 +418,11 @@ impl Connection {
             Outcome::Answered => self.end_answer(shared),
             Outcome::Later => {
                 shared.in_flight += 1;
-                self.told_ended = false;
+                self.awaits_writable = false;
                 self.phase = Phase::Answering;
+                if self.peer_ended {
+                    handler.ended(id, Ended::HalfClosed);
+                }
             }
         }
     }
@@ -386,36 +454,51 @@ impl Connection {
         if self.answer.keeps_alive() {
             self.phase = Phase::Head;
         } else {
-            self.phase = Phase::Closing;
-            // RFC 9112 §9.6: what the peer has sent behind this request would turn a plain close into a reset.
-            self.close = Some(if self.peer_ended { Close::AfterSend } else { Close::Linger(shared.limits.linger_timeout) });
+            let linger = shared.limits.linger_timeout;
+            self.close_after_answer(if self.pending.is_empty() { linger.min(QUIET_LINGER) } else { linger });
         }
     }
 
     /// The peer broke HTTP: one answer in its place after earlier ones, then a lingering close.
-    fn refuse(&mut self, reason: BadRequest, shared: &mut Shared) {
-        self.pending = Vec::new();
-        self.answer = AnswerState::refusal();
+    fn refuse(&mut self, reason: BadRequest, is_head: bool, shared: &mut Shared) {
+        self.answer = AnswerState::refusal(is_head);
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         let done = answer.whole(reason.status(), &text_headers(), reason.to_string().as_bytes());
         debug_assert!(done.is_ok(), "a refusal is the first thing said to its request");
+        self.close_after_answer(shared.limits.linger_timeout);
+    }
+
+    /// RFC 9112 §9.6: what the peer has sent behind its last request would turn a plain close into a reset.
+    fn close_after_answer(&mut self, linger: Duration) {
+        self.close(if self.peer_ended { Close::AfterSend } else { Close::Linger(linger) });
+    }
+
+    fn close(&mut self, how: Close) {
+        self.pending = Pending::default();
         self.phase = Phase::Closing;
-        self.close = Some(Close::Linger(shared.limits.linger_timeout));
+        self.close = Some(how);
     }
 
     /// Ends the connection at once: what the peer has got of an answer must not look whole.
     fn cut(&mut self) {
         self.output.clear();
-        self.pending = Vec::new();
-        self.phase = Phase::Closing;
-        self.close = Some(Close::Abort);
+        self.in_send = 0;
+        self.unsent_since = None;
+        self.deadline = None;
+        self.close(Close::Abort);
     }
 
     /// A later answer to request `number`, or a part of one. False, and nothing happens, if that request is over.
     ///
     /// # Errors
     /// When the part does not fit what was said before; the connection is then cut.
-    pub fn answer<H: Handler>(&mut self, number: u32, part: Part, shared: &mut Shared, handler: &mut H) -> Result<bool, AnswerError> {
+    pub fn answer<H: Handler>(
+        &mut self,
+        number: u32,
+        part: Part,
+        shared: &mut Shared,
+        handler: &mut H,
+    ) -> Result<bool, AnswerError> {
         if number != self.requests || !self.is_answering() {
             return Ok(false);
         }
@@ -423,108 +506,123 @@ impl Connection {
             self.answer.close();
         }
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
+        let mut asks_for_more = false;
         let done = match part {
             Part::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
             Part::Json { status, body } => answer.json(status, &body),
             Part::Start { status, headers } => answer.start(status, &headers),
             Part::Body { data, more } => {
-                self.awaits_writable |= more;
+                asks_for_more = more;
                 answer.part(data, more)
             }
             Part::Failed if answer.is_untouched() => answer.whole(500, &text_headers(), b"Internal Server Error"),
-            Part::Failed => Err(AnswerError::OutOfOrder),
+            Part::Failed => {
+                self.fail(shared, handler);
+                return Ok(true);
+            }
         };
         if done.is_err() {
-            self.leave_flight(Ended::Gone, shared, handler);
-            self.cut();
-        } else if self.answer.is_complete() {
+            self.fail(shared, handler);
+            return done.map(|()| true);
+        }
+        if self.answer.is_complete() {
             self.leave_flight(Ended::Complete, shared, handler);
             self.end_answer(shared);
-            if !self.pending.is_empty() && matches!(self.phase, Phase::Head) {
-                let bytes = std::mem::take(&mut self.pending);
-                self.consume_pending(bytes, shared, handler);
+            self.consume_pending(shared, handler);
+        } else if asks_for_more {
+            // Nothing leaves of a part that is empty, or of a body that HEAD does not get: there will be no `sent` for it.
+            self.awaits_writable = self.unsent() > 0;
+            if !self.awaits_writable {
+                handler.writable(RequestId { connection: self.id, number });
             }
         }
+        self.heed_end(shared);
         self.set_deadline(shared);
-        done.map(|()| true)
+        Ok(true)
     }
 
     fn leave_flight<H: Handler>(&mut self, how: Ended, shared: &mut Shared, handler: &mut H) {
         if self.is_answering() {
             shared.in_flight -= 1;
-            if !self.told_ended {
-                self.told_ended = true;
-                handler.ended(RequestId { connection: self.id, number: self.requests }, how);
-            }
+            handler.ended(RequestId { connection: self.id, number: self.requests }, how);
         }
     }
 
     /// The platform has sent what it was given.
     pub fn sent<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
         self.in_send = 0;
-        if self.output.is_empty() && self.awaits_writable && self.is_answering() {
-            self.awaits_writable = false;
-            handler.writable(RequestId { connection: self.id, number: self.requests });
+        self.unsent_since = None;
+        if self.output.is_empty() {
+            self.idle_since = shared.now;
+            if self.awaits_writable && self.is_answering() {
+                self.awaits_writable = false;
+                handler.writable(RequestId { connection: self.id, number: self.requests });
+            }
         }
         // Requests that waited for the peer to read its answers.
-        if matches!(self.phase, Phase::Head) && !self.pending.is_empty() {
-            let bytes = std::mem::take(&mut self.pending);
-            self.consume_pending(bytes, shared, handler);
-        }
+        self.consume_pending(shared, handler);
+        self.heed_end(shared);
         self.set_deadline(shared);
     }
 
     /// The peer will send nothing more.
     pub fn end<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
         self.peer_ended = true;
-        match self.phase {
-            // What was cut short never reaches a handler.
-            Phase::Head | Phase::Body(_) => {
-                self.pending = Vec::new();
-                self.phase = Phase::Closing;
-                self.close = Some(Close::AfterSend);
+        if self.is_answering() {
+            handler.ended(RequestId { connection: self.id, number: self.requests }, Ended::HalfClosed);
+        }
+        self.heed_end(shared);
+        self.set_deadline(shared);
+    }
+
+    /// Where the peer has ended its side: requests that are whole are answered, one that was cut short is not.
+    fn heed_end(&mut self, shared: &mut Shared) {
+        if !self.peer_ended {
+            return;
+        }
+        match &self.phase {
+            // Requests that wait for the peer to read may be whole.
+            Phase::Head if !self.takes_more(shared) && !self.pending.is_empty() => {}
+            Phase::Head if !self.has_begun_head() => self.close(Close::AfterSend),
+            Phase::Head => self.refuse(BadRequest::CutShort, false, shared),
+            Phase::Body(held) => {
+                let is_head = held.head.method == Method::Head;
+                self.refuse(BadRequest::CutShort, is_head, shared);
             }
-            Phase::Answering => {
-                self.answer.close();
-                if !self.told_ended {
-                    self.told_ended = true;
-                    handler.ended(RequestId { connection: self.id, number: self.requests }, Ended::HalfClosed);
-                }
-            }
+            Phase::Answering if self.pending.is_empty() => self.answer.close(),
+            Phase::Answering => {}
             Phase::Closing => {
                 if matches!(self.close, Some(Close::Linger(_))) {
                     self.close = Some(Close::AfterSend);
                 }
             }
         }
-        self.set_deadline(shared);
     }
 
     /// The connection is lost.
     pub fn fail<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
         self.leave_flight(Ended::Gone, shared, handler);
-        self.in_send = 0;
         self.cut();
     }
 
     /// Its deadline has come.
     pub fn expire<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
-        if self.unsent() > 0 {
+        if self.unsent_since.is_some_and(|since| since + shared.ticks.write <= shared.now) {
             self.fail(shared, handler);
             return;
         }
         match &self.phase {
-            Phase::Head if self.pending.is_empty() => {
-                self.phase = Phase::Closing;
-                self.close = Some(Close::AfterSend);
-            }
+            Phase::Head if !self.has_begun_head() => self.close(Close::AfterSend),
             Phase::Head => {
                 let seconds = shared.limits.head_timeout.as_secs();
-                self.refuse(BadRequest::HeadTimeout { seconds }, shared);
+                self.refuse(BadRequest::HeadTimeout { seconds }, false, shared);
             }
-            Phase::Body(_) => self.refuse(BadRequest::BodyTimeout, shared),
+            Phase::Body(held) => {
+                let is_head = held.head.method == Method::Head;
+                self.refuse(BadRequest::BodyTimeout, is_head, shared);
+            }
             Phase::Answering => {}
-            Phase::Closing => self.close = Some(Close::Abort),
+            Phase::Closing => self.cut(),
         }
         self.set_deadline(shared);
     }
@@ -532,35 +630,42 @@ impl Connection {
     /// Whether a part of a head has come and the rest of it has not.
     #[must_use]
     pub fn has_partial_head(&self) -> bool {
-        matches!(self.phase, Phase::Head) && !self.pending.is_empty()
+        matches!(self.phase, Phase::Head) && self.has_begun_head()
     }
 
     /// Ends the connection when what is unsent has left; only for one that no handler answers.
-    pub fn close_unanswered(&mut self) {
-        if !self.is_answering() {
-            self.pending = Vec::new();
-            self.phase = Phase::Closing;
-            self.close = Some(Close::AfterSend);
+    pub fn close_unanswered(&mut self, shared: &Shared) {
+        if !self.is_answering() && self.close.is_none() {
+            self.close(Close::AfterSend);
+            self.set_deadline(shared);
         }
     }
 
     /// Says when the present state has lasted too long. Called after everything that happens to the connection.
     fn set_deadline(&mut self, shared: &Shared) {
-        let ticks = &shared.ticks;
-        self.deadline = if self.unsent() > 0 {
-            Some(shared.now + ticks.write)
-        } else {
-            match &self.phase {
-                Phase::Head if self.pending.is_empty() => match self.requests {
-                    0 => Some(self.idle_since + ticks.silence),
-                    _ => Some(self.idle_since + ticks.keep_alive),
-                },
-                // Absolute from the first byte: a byte a second does not move it.
-                Phase::Head => Some(*self.head_since.get_or_insert(shared.now) + ticks.head),
-                Phase::Body(held) => Some(held.deadline(shared)),
-                Phase::Answering => None,
-                Phase::Closing => Some(shared.now + ticks.write),
+        let (now, ticks) = (shared.now, &shared.ticks);
+        let has_unsent = self.unsent() > 0;
+        // What the peer sends does not move it, only what it takes.
+        self.unsent_since = has_unsent.then(|| self.unsent_since.unwrap_or(now));
+        let write = self.unsent_since.map(|since| since + ticks.write);
+        let phase = match &self.phase {
+            // Waits for the peer to read, and that is bounded.
+            Phase::Head if !self.takes_more(shared) => None,
+            Phase::Head if !self.has_begun_head() => {
+                let timeout = if self.requests == 0 { ticks.silence } else { ticks.keep_alive };
+                (!has_unsent).then_some(self.idle_since + timeout)
             }
+            // Absolute from the first byte: a byte a second does not move it.
+            Phase::Head => Some(*self.head_since.get_or_insert(now) + ticks.head),
+            Phase::Body(held) => Some(held.deadline(shared)),
+            Phase::Answering => None,
+            // The platform lingers by itself; this is for one that cannot end.
+            Phase::Closing if self.close == Some(Close::Abort) => None,
+            Phase::Closing => (!has_unsent).then_some(now + ticks.linger + ticks.write),
+        };
+        self.deadline = match (write, phase) {
+            (Some(write), Some(phase)) => Some(write.min(phase)),
+            (write, phase) => write.or(phase),
         };
     }
 }
@@ -569,25 +674,26 @@ impl Held {
     fn receive(&mut self, bytes: &[u8], shared: &Shared) -> Result<(usize, bool), BadRequest> {
         let (consumed, is_complete) = match &mut self.rest {
             Rest::Length(missing) => {
-                let part = &bytes[..bytes.len().min(*missing)];
+                let part = usize::try_from(*missing).ok().and_then(|missing| bytes.get(..missing)).unwrap_or(bytes);
                 self.body.extend_from_slice(part);
-                *missing -= part.len();
+                *missing -= part.len() as u64;
                 (part.len(), *missing == 0)
             }
             Rest::Chunked(decoder) => decoder.decode(bytes, &mut self.body, &shared.limits)?,
         };
         self.received += consumed as u64;
+        self.received_at = shared.now;
         Ok((consumed, is_complete))
     }
 
     /// Too long without a byte, or too slow on the whole, whichever comes first. A body of no bytes yet has its grace.
     fn deadline(&self, shared: &Shared) -> Tick {
-        let idle = shared.now + shared.ticks.body_idle;
-        let rate = u64::from(shared.limits.body_bytes_per_second_min);
+        let idle = self.received_at + shared.ticks.body_idle;
+        let rate = shared.limits.body_bytes_per_second_min;
         if rate == 0 {
             return idle;
         }
-        let earned = self.received * (1000 / crate::timers::TICK_MILLISECONDS) / rate;
+        let earned = self.received * (1000 / TICK_MILLISECONDS) / rate;
         idle.min(self.since + shared.ticks.body_grace + earned)
     }
 }
@@ -635,3 +741,6 @@ fn text_headers() -> Headers {
     debug_assert!(done.is_ok(), "a constant header is well-formed");
     headers
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

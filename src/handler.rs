@@ -20,8 +20,8 @@ pub trait Handler {
     /// What had been sent of a streamed answer has left, and more is welcome.
     fn writable(&mut self, id: RequestId);
 
-    /// The peer will not wait for the answer any more (it closed its side or the connection failed), or the answer is
-    /// complete. Told once for each request that was answered [`Outcome::Later`].
+    /// The answer is complete, or the connection is gone: told exactly once for each request that was answered
+    /// [`Outcome::Later`], and last. [`Ended::HalfClosed`] may come before it.
     fn ended(&mut self, id: RequestId, how: Ended);
 }
 

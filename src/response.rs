@@ -3,7 +3,9 @@
 //! A handler says status, header lines and body. Which of Content-Length, chunked coding or closing ends the body, whether
 //! there may be a body at all, and what `Connection` says, is not a handler's business: RFC 9112 §6 decides it here.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -18,6 +20,8 @@ pub const COPY_BYTES_MAX: usize = 16 * 1024;
 pub struct Headers {
     lines: Vec<u8>,
     content_length: Option<u64>,
+    /// Where its line stands in `lines`: some answers must go without it.
+    length_line: Range<usize>,
     closes: bool,
     has_date: bool,
     has_server: bool,
@@ -38,7 +42,11 @@ impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => {
-                write!(f, "header name \"{}\" is not a token, allowed are letters, digits and token marks", name.escape_ascii())
+                write!(
+                    f,
+                    "header name \"{}\" is not a token, allowed are letters, digits and token marks",
+                    name.escape_ascii()
+                )
             }
             Self::Value(value) => {
                 write!(f, "header value \"{}\" has a control byte, only tab is allowed", value.escape_ascii())
@@ -66,15 +74,12 @@ impl Headers {
         }
         match name.len() {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-                let length = length.and_then(|text| text.parse().ok()).ok_or_else(|| HeaderError::ContentLength(value.to_vec()))?;
-                if self.content_length.replace(length).is_some_and(|other| other != length) {
-                    return Err(HeaderError::ContentLength(value.to_vec()));
-                }
+                return self.push_content_length(name, value);
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return Ok(()),
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.closes |= value.split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
+                self.closes |=
+                    value.split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
                 if self.closes || value.eq_ignore_ascii_case(b"keep-alive") {
                     return Ok(());
                 }
@@ -85,6 +90,32 @@ impl Headers {
         }
         write_header(name, value, &mut self.lines);
         Ok(())
+    }
+
+    fn push_content_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
+        let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let length: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+        match (length, self.content_length) {
+            (Some(length), None) => {
+                self.content_length = Some(length);
+                let start = self.lines.len();
+                write_header(name, value, &mut self.lines);
+                self.length_line = start..self.lines.len();
+                Ok(())
+            }
+            // RFC 9110 §8.6: said twice it may be taken for a list, which is no length.
+            (Some(length), Some(said)) if length == said => Ok(()),
+            _ => Err(HeaderError::ContentLength(value.to_vec())),
+        }
+    }
+
+    fn write(&self, out: &mut Vec<u8>, without_length: bool) {
+        if without_length {
+            out.extend_from_slice(&self.lines[..self.length_line.start]);
+            out.extend_from_slice(&self.lines[self.length_line.end..]);
+        } else {
+            out.extend_from_slice(&self.lines);
+        }
     }
 
     /// Forgets all lines and keeps the memory.
@@ -232,10 +263,10 @@ impl AnswerState {
         }
     }
 
-    /// For an answer to what was no request: the connection closes after it.
+    /// For an answer to what was no request: the connection closes after it. `is_head`: it was to be a HEAD, as far as it came.
     #[must_use]
-    pub const fn refusal() -> Self {
-        Self { is_head: false, is_http_1_0: false, keeps_alive: false, stage: Stage::Nothing }
+    pub const fn refusal(is_head: bool) -> Self {
+        Self { is_head, is_http_1_0: false, keeps_alive: false, stage: Stage::Nothing }
     }
 
     /// Whether the next request may follow on this connection.
@@ -276,7 +307,7 @@ pub struct Output {
     /// Joined parts.
     pub small: Vec<u8>,
     /// Parts too large to copy, each with the number of bytes of `small` that go before it. Empty in the common case.
-    pub large: std::collections::VecDeque<(usize, Bytes)>,
+    pub large: VecDeque<(usize, Bytes)>,
     large_bytes: usize,
 }
 
@@ -293,33 +324,44 @@ impl Output {
         self.small.is_empty() && self.large.is_empty()
     }
 
-    fn push_body(&mut self, body: &[u8]) {
-        self.small.extend_from_slice(body);
+    /// Appends a copy.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        self.small.extend_from_slice(bytes);
     }
 
     fn push_large(&mut self, body: Bytes) {
         if body.len() < COPY_BYTES_MAX {
-            self.push_body(&body);
+            self.push_bytes(&body);
         } else {
             self.large_bytes += body.len();
             self.large.push_back((self.small.len(), body));
         }
     }
 
-    /// Takes the next bytes to send, at most `bytes_max` of a large part.
+    /// Takes the next bytes to send, at most so many. Nothing is copied but what stands behind a large part.
     pub fn take(&mut self, bytes_max: usize) -> (Vec<u8>, Bytes) {
-        let Some(&(before, _)) = self.large.front() else {
-            return (std::mem::take(&mut self.small), Bytes::new());
-        };
-        let after = self.small.split_off(before);
-        let head = std::mem::replace(&mut self.small, after);
+        let before = self.large.front().map_or(self.small.len(), |&(before, _)| before);
+        let mut head = Vec::new();
+        if before > 0 {
+            let after = if before < self.small.len() { self.small.split_off(before) } else { Vec::new() };
+            head = std::mem::replace(&mut self.small, after);
+        }
         for (position, _) in &mut self.large {
             *position -= before;
         }
-        let part = self.large.front_mut().map(|(_, part)| part.split_to(part.len().min(bytes_max))).unwrap_or_default();
+        if head.len() > bytes_max {
+            // Small parts that came to much, or a body that was copied: from here on a large part like any other.
+            self.large_bytes += head.len();
+            self.large.push_front((0, Bytes::from(std::mem::take(&mut head))));
+        }
+        let room = bytes_max - head.len();
+        let part = self.large.front_mut().map(|(_, part)| part.split_to(part.len().min(room))).unwrap_or_default();
         self.large_bytes -= part.len();
         if self.large.front().is_some_and(|(_, part)| part.is_empty()) {
             self.large.pop_front();
+            if self.large.is_empty() {
+                self.large = VecDeque::new(); // An idle connection holds no buffer.
+            }
         }
         (head, part)
     }
@@ -353,7 +395,7 @@ impl Answer<'_> {
     pub fn whole(&mut self, status: u16, headers: &Headers, body: &[u8]) -> Result<(), AnswerError> {
         let has_body = self.begin_whole(status, headers, body.len())?;
         if has_body {
-            self.out.push_body(body);
+            self.out.push_bytes(body);
         }
         Ok(())
     }
@@ -405,7 +447,7 @@ impl Answer<'_> {
         self.connection_line();
         self.out.small.extend_from_slice(b"\r\n");
         if may_have_body && !self.state.is_head {
-            self.out.push_body(body);
+            self.out.push_bytes(body);
         }
         self.state.stage = Stage::Complete;
         Ok(())
@@ -480,7 +522,8 @@ impl Answer<'_> {
     fn head(&mut self, status: u16, headers: &Headers, body_bytes: Option<u64>) {
         let out = &mut self.out.small;
         self.preamble.write(out, status, headers.has_date, headers.has_server);
-        out.extend_from_slice(&headers.lines);
+        // RFC 9110 §8.6: no Content-Length in a 204. A 304 may say the length that a 200 would have.
+        headers.write(out, status == 204);
         if headers.content_length.is_none() && encode::may_have_body(status) {
             match body_bytes {
                 Some(length) => write_content_length(length, out),
@@ -516,3 +559,6 @@ fn write_content_length(bytes: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(bytes).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
+
+#[cfg(test)]
+mod tests;

@@ -121,10 +121,7 @@ impl fmt::Display for RouteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RouteError::DuplicateParameter { template, name } => {
-                write!(
-                    f,
-                    "{template} has two parameters named {name}, names must differ"
-                )
+                write!(f, "{template} has two parameters named {name}, names must differ")
             }
         }
     }
@@ -177,8 +174,7 @@ impl Router {
         };
         let mut shape_of: HashMap<Vec<Part>, usize> = HashMap::new();
         for (index, spec) in specs.into_iter().enumerate() {
-            let index =
-                u32::try_from(index).expect("a table of 2^32 routes does not fit in memory");
+            let index = u32::try_from(index).expect("a table of 2^32 routes does not fit in memory");
             let template = Template::compile(&spec)?;
             if template.parts.is_empty() && !spec.template.is_empty() {
                 router.asks_without_slash = true;
@@ -190,11 +186,7 @@ impl Router {
             }
             router.routes.push(Route {
                 allow: spec.methods.join(", "),
-                methods: if spec.kind == RouteKind::Prefix {
-                    Vec::new()
-                } else {
-                    spec.methods
-                },
+                methods: if spec.kind == RouteKind::Prefix { Vec::new() } else { spec.methods },
                 parameters: template.parameters,
                 opaque: template.opaque,
             });
@@ -213,19 +205,9 @@ impl Router {
         }
         let best = self.search(method, path, params);
         match best {
-            Best {
-                full: NONE,
-                partial: NONE,
-                ..
-            } => self.redirect(path, params),
-            Best {
-                full: NONE,
-                partial,
-                ..
-            } => Match::MethodNotAllowed(RouteId(partial)),
-            Best {
-                is_opaque: true, ..
-            } => Match::Ask,
+            Best { full: NONE, partial: NONE, .. } => self.redirect(path, params),
+            Best { full: NONE, partial, .. } => Match::MethodNotAllowed(RouteId(partial)),
+            Best { is_opaque: true, .. } => Match::Ask,
             Best { full, .. } => Match::Found(RouteId(full)),
         }
     }
@@ -268,30 +250,14 @@ impl Router {
         params.with_slash = other;
         params.spans.clear();
         match best {
-            Best {
-                full: NONE,
-                partial: NONE,
-                ..
-            } => Match::NotFound,
-            Best {
-                full,
-                partial,
-                is_opaque: true,
-            } if full < partial => Match::Ask,
-            _ => Match::Redirect {
-                with_slash: !has_slash,
-            },
+            Best { full: NONE, partial: NONE, .. } => Match::NotFound,
+            Best { full, partial, is_opaque: true } if full < partial => Match::Ask,
+            _ => Match::Redirect { with_slash: !has_slash },
         }
     }
 
     fn search(&self, method: &[u8], path: &str, params: &mut Params) -> Best {
-        let mut search = Search {
-            router: self,
-            method,
-            path,
-            params,
-            best: Best::default(),
-        };
+        let mut search = Search { router: self, method, path, params, best: Best::default() };
         search.visit(0, 0);
         search.best
     }
@@ -359,11 +325,7 @@ struct Route {
 
 impl Route {
     fn allows(&self, method: &[u8]) -> bool {
-        self.methods.is_empty()
-            || self
-                .methods
-                .iter()
-                .any(|allowed| allowed.as_bytes() == method)
+        self.methods.is_empty() || self.methods.iter().any(|allowed| allowed.as_bytes() == method)
     }
 }
 
@@ -384,13 +346,7 @@ struct Node {
 
 impl Node {
     fn new(first: u32) -> Node {
-        Node {
-            first,
-            texts: HashMap::default(),
-            any: None,
-            ends: Vec::new(),
-            tails: Vec::new(),
-        }
+        Node { first, texts: HashMap::default(), any: None, ends: Vec::new(), tails: Vec::new() }
     }
 }
 
@@ -434,11 +390,7 @@ struct Best {
 
 impl Default for Best {
     fn default() -> Best {
-        Best {
-            full: NONE,
-            is_opaque: false,
-            partial: NONE,
-        }
+        Best { full: NONE, is_opaque: false, partial: NONE }
     }
 }
 
@@ -492,9 +444,7 @@ impl Search<'_> {
 
     fn test(&mut self, shape: usize) {
         let shape = &self.router.shapes[shape];
-        let Params {
-            spans, trial, good, ..
-        } = &mut *self.params;
+        let Params { spans, trial, good, .. } = &mut *self.params;
         if shape.routes[0] > self.best.full || !shape.matches(self.path, trial, good) {
             return;
         }
@@ -543,14 +493,8 @@ struct Shape {
 
 impl Shape {
     fn new(parts: Vec<Part>, first: u32) -> Shape {
-        let certain = (0..parts.len())
-            .take_while(|&at| has_one_end(&parts[at], parts.get(at + 1)))
-            .count();
-        Shape {
-            parts,
-            certain,
-            routes: vec![first],
-        }
+        let certain = (0..parts.len()).take_while(|&at| has_one_end(&parts[at], parts.get(at + 1))).count();
+        Shape { parts, certain, routes: vec![first] }
     }
 
     /// Whether Python's `re` would match the template's expression, and if so what each group would hold.
@@ -577,11 +521,7 @@ impl Shape {
                 Part::Anything => return true,
             }
         }
-        if contested.is_empty() {
-            is_end(bytes, at)
-        } else {
-            backtrack(contested, path, at, spans, good)
-        }
+        if contested.is_empty() { is_end(bytes, at) } else { backtrack(contested, path, at, spans, good) }
     }
 
     fn has_long_int(&self, spans: &[Range<usize>]) -> bool {
@@ -589,9 +529,7 @@ impl Shape {
             Part::Parameter(convertor) => Some(*convertor),
             _ => None,
         });
-        convertors
-            .zip(spans)
-            .any(|(convertor, span)| convertor == Convertor::Int && span.len() > INT_DIGITS_CERTAIN)
+        convertors.zip(spans).any(|(convertor, span)| convertor == Convertor::Int && span.len() > INT_DIGITS_CERTAIN)
     }
 }
 
@@ -622,23 +560,13 @@ impl Convertor {
     /// Where the longest text from `at` that fits ends.
     fn longest(self, bytes: &[u8], at: usize) -> Option<usize> {
         let until = |byte| memchr(byte, &bytes[at..]).map_or(bytes.len(), |found| at + found);
-        let digits = |from: usize| {
-            from + bytes[from..]
-                .iter()
-                .take_while(|byte| byte.is_ascii_digit())
-                .count()
-        };
+        let digits = |from: usize| from + bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
         let end = match self {
             Convertor::Path => return Some(until(b'\n')),
             Convertor::Str => until(b'/'),
             Convertor::Int => digits(at),
             Convertor::Float => match digits(at) {
-                dot if bytes[dot..].first() == Some(&b'.')
-                    && digits(dot + 1) > dot + 1
-                    && dot > at =>
-                {
-                    digits(dot + 1)
-                }
+                dot if bytes[dot..].first() == Some(&b'.') && digits(dot + 1) > dot + 1 && dot > at => digits(dot + 1),
                 end => end,
             },
             Convertor::Uuid => return uuid(bytes, at),
@@ -652,11 +580,7 @@ fn uuid(bytes: &[u8], mut at: usize) -> Option<usize> {
         if group > 0 && bytes.get(at) == Some(&b'-') {
             at += 1;
         }
-        if !bytes
-            .get(at..at + digits)?
-            .iter()
-            .all(u8::is_ascii_hexdigit)
-        {
+        if !bytes.get(at..at + digits)?.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
         at += digits;
@@ -669,13 +593,7 @@ fn uuid(bytes: &[u8], mut at: usize) -> Option<usize> {
 /// Python tries the ways one by one, which can take the n-th power of the length for n parameters. This takes a table,
 /// from the last part to the first: `good[part][at]` says whether the parts from this one on match the text from `at`
 /// on. Its time is the length times the parts, whatever a peer sends.
-fn backtrack(
-    parts: &[Part],
-    path: &str,
-    start: usize,
-    spans: &mut Vec<Range<usize>>,
-    good: &mut Vec<bool>,
-) -> bool {
+fn backtrack(parts: &[Part], path: &str, start: usize, spans: &mut Vec<Range<usize>>, good: &mut Vec<bool>) -> bool {
     let text = &path.as_bytes()[start..];
     let width = text.len() + 1;
     good.clear();
@@ -699,21 +617,14 @@ fn backtrack(
         match part {
             Part::Literal(text) => at += text.len(),
             Part::Parameter(convertor) => {
-                let longest = convertor
-                    .longest(text, at)
-                    .expect("the table says that it fits");
+                let longest = convertor.longest(text, at).expect("the table says that it fits");
                 let shortest = match convertor {
                     Convertor::Path => at,
                     Convertor::Uuid => longest,
                     _ => at + 1,
                 };
-                let fits = |&end: &usize| {
-                    next[end] && !(*convertor == Convertor::Float && text[end - 1] == b'.')
-                };
-                let end = (shortest..=longest)
-                    .rev()
-                    .find(fits)
-                    .expect("the table says that an end exists");
+                let fits = |&end: &usize| next[end] && !(*convertor == Convertor::Float && text[end - 1] == b'.');
+                let end = (shortest..=longest).rev().find(fits).expect("the table says that an end exists");
                 spans.push(start + at..start + end);
                 at = end;
             }
@@ -798,13 +709,8 @@ impl Template {
         for piece in pieces(&text) {
             match piece {
                 Piece::Literal(literal) => parts.push(Part::Literal(literal.into())),
-                Piece::Parameter { name, .. }
-                    if parameters.iter().any(|known| known.name == name) =>
-                {
-                    return Err(RouteError::DuplicateParameter {
-                        template: text.clone(),
-                        name: name.to_owned(),
-                    });
+                Piece::Parameter { name, .. } if parameters.iter().any(|known| known.name == name) => {
+                    return Err(RouteError::DuplicateParameter { template: text.clone(), name: name.to_owned() });
                 }
                 Piece::Parameter { name, convertor } => {
                     let convertor = match convertor {
@@ -819,10 +725,7 @@ impl Template {
                         }
                     };
                     parts.push(Part::Parameter(convertor));
-                    parameters.push(Parameter {
-                        name: name.to_owned(),
-                        convertor,
-                    });
+                    parameters.push(Parameter { name: name.to_owned(), convertor });
                 }
             }
         }
@@ -834,11 +737,7 @@ impl Template {
                 parts.push(Part::Anything);
             }
         }
-        Ok(Template {
-            parts,
-            parameters,
-            opaque,
-        })
+        Ok(Template { parts, parameters, opaque })
     }
 }
 
@@ -876,12 +775,9 @@ fn parameter(text: &str) -> Option<(usize, Piece<'_>)> {
     let is_word = |word: &str| {
         !word.starts_with(|first: char| first.is_ascii_digit())
             && !word.is_empty()
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    (is_word(name) && is_word(convertor))
-        .then_some((inside.len() + 2, Piece::Parameter { name, convertor }))
+    (is_word(name) && is_word(convertor)).then_some((inside.len() + 2, Piece::Parameter { name, convertor }))
 }
 
 #[cfg(test)]
@@ -902,16 +798,8 @@ mod tests {
                 Some("opaque") => RouteKind::Opaque,
                 _ => RouteKind::Route,
             };
-            let methods = methods
-                .split(',')
-                .filter(|method| !method.is_empty())
-                .map(str::to_owned)
-                .collect();
-            RouteSpec {
-                template,
-                methods,
-                kind,
-            }
+            let methods = methods.split(',').filter(|method| !method.is_empty()).map(str::to_owned).collect();
+            RouteSpec { template, methods, kind }
         });
         Router::new(specs.collect(), true).expect("the table is good")
     }
@@ -922,9 +810,7 @@ mod tests {
         match router.find(method.as_bytes(), path, &mut params) {
             Match::Found(route) => {
                 let named = router.parameters(route).iter().zip(params.spans());
-                let texts = named.map(|(parameter, span)| {
-                    format!(" {}={}", parameter.name, &path[span.clone()])
-                });
+                let texts = named.map(|(parameter, span)| format!(" {}={}", parameter.name, &path[span.clone()]));
                 route.0.to_string() + &texts.collect::<String>()
             }
             Match::MethodNotAllowed(route) => format!("405 {}", router.allow(route)),
@@ -938,43 +824,19 @@ mod tests {
     #[track_caller]
     fn check(table: &[&str], request: &str, expected: &str) {
         let (method, path) = request.split_once(' ').expect("a method and a path");
-        assert_eq!(
-            answer(&router(table), method, path),
-            expected,
-            "{table:?} {request:?}"
-        );
+        assert_eq!(answer(&router(table), method, path), expected, "{table:?} {request:?}");
     }
 
     #[test]
     fn the_first_route_wins() {
         check(&["GET /users/me", "GET /users/{id}"], "GET /users/me", "0");
-        check(
-            &["GET /users/{id}", "GET /users/me"],
-            "GET /users/me",
-            "0 id=me",
-        );
-        check(
-            &["GET /users/{id:int}", "GET /users/{name}"],
-            "GET /users/7",
-            "0 id=7",
-        );
-        check(
-            &["GET /users/{id:int}", "GET /users/{name}"],
-            "GET /users/bo",
-            "1 name=bo",
-        );
-        check(
-            &["GET /{a}/x", "GET /{b}/y", "GET /{c}/x"],
-            "GET /1/y",
-            "1 b=1",
-        );
+        check(&["GET /users/{id}", "GET /users/me"], "GET /users/me", "0 id=me");
+        check(&["GET /users/{id:int}", "GET /users/{name}"], "GET /users/7", "0 id=7");
+        check(&["GET /users/{id:int}", "GET /users/{name}"], "GET /users/bo", "1 name=bo");
+        check(&["GET /{a}/x", "GET /{b}/y", "GET /{c}/x"], "GET /1/y", "1 b=1");
         check(&["GET /a", "GET /a"], "GET /a", "0");
         check(&["GET /{p:path}", "GET /a"], "GET /a", "0 p=a");
-        check(
-            &["GET /a/{x}/c", "GET /{p:path}", "GET /a/b/c"],
-            "GET /a/b/c",
-            "0 x=b",
-        );
+        check(&["GET /a/{x}/c", "GET /{p:path}", "GET /a/b/c"], "GET /a/b/c", "0 x=b");
         check(&["GET /a/b/{x:int}", "GET /a/{y}/c"], "GET /a/b/c", "1 y=b");
         check(&[], "GET /", "404");
     }
@@ -1003,26 +865,10 @@ mod tests {
         for path in ["/1.", "/.5", "/1.2.3", "/1e5", "/nan"] {
             check(&["GET /{x:float}"], &format!("GET {path}"), "404");
         }
-        check(
-            &["GET /{x:uuid}"],
-            &format!("GET /{UUID}"),
-            &format!("0 x={UUID}"),
-        );
-        check(
-            &["GET /{x:uuid}"],
-            "GET /0123abcd4567-89ef0123456789ABCDEF",
-            "0 x=0123abcd4567-89ef0123456789ABCDEF",
-        );
-        check(
-            &["GET /{x:uuid}"],
-            "GET /0123abcd--4567-89ef-0123-456789ABCDEF",
-            "404",
-        );
-        check(
-            &["GET /{x:uuid}"],
-            "GET /0123abcd-4567-89ef-0123-456789ABCDE",
-            "404",
-        );
+        check(&["GET /{x:uuid}"], &format!("GET /{UUID}"), &format!("0 x={UUID}"));
+        check(&["GET /{x:uuid}"], "GET /0123abcd4567-89ef0123456789ABCDEF", "0 x=0123abcd4567-89ef0123456789ABCDEF");
+        check(&["GET /{x:uuid}"], "GET /0123abcd--4567-89ef-0123-456789ABCDEF", "404");
+        check(&["GET /{x:uuid}"], "GET /0123abcd-4567-89ef-0123-456789ABCDE", "404");
         check(&["GET /{x:path}"], "GET /", "0 x=");
         check(&["GET /{x:path}"], "GET /a//b/", "0 x=a//b/");
         check(&["GET /f/{x:path}/raw"], "GET /f/a/raw/raw", "0 x=a/raw");
@@ -1037,30 +883,12 @@ mod tests {
             let path = format!("/{}", char::from(byte));
             let of = |template: &str| answer(&router(&[&format!("GET {template}")]), "GET", &path);
             let found = |takes: bool| {
-                if takes {
-                    format!("0 x={}", char::from(byte))
-                } else {
-                    "404".to_owned()
-                }
+                if takes { format!("0 x={}", char::from(byte)) } else { "404".to_owned() }
             };
-            assert_eq!(
-                of("/{x:int}"),
-                if byte == b'/' {
-                    "404".into()
-                } else {
-                    found(byte.is_ascii_digit())
-                }
-            );
+            assert_eq!(of("/{x:int}"), if byte == b'/' { "404".into() } else { found(byte.is_ascii_digit()) });
             if byte != b'/' {
                 assert_eq!(of("/{x}"), found(true));
-                assert_eq!(
-                    of("/{x:path}"),
-                    if byte == b'\n' {
-                        "0 x=".to_owned()
-                    } else {
-                        found(true)
-                    }
-                );
+                assert_eq!(of("/{x:path}"), if byte == b'\n' { "0 x=".to_owned() } else { found(true) });
             }
         }
     }
@@ -1069,11 +897,7 @@ mod tests {
     fn parameters_share_a_segment() {
         check(&["GET /a{x}b{y}"], "GET /aXbYbZ", "0 x=XbY y=Z"); // the first takes what it can
         check(&["GET /a{x}b{y}"], "GET /ab", "404");
-        check(
-            &["GET /{x}.json", "GET /{x}"],
-            "GET /a.json.json",
-            "0 x=a.json",
-        );
+        check(&["GET /{x}.json", "GET /{x}"], "GET /a.json.json", "0 x=a.json");
         check(&["GET /{x}.json", "GET /{x}"], "GET /.json", "1 x=.json");
         check(&["GET /{x}{y}"], "GET /aéß", "0 x=aé y=ß"); // in characters, not in bytes
         check(&["GET /{x:int}{y:int}"], "GET /123", "0 x=12 y=3");
@@ -1081,16 +905,8 @@ mod tests {
         check(&["GET /{x:float}{y}"], "GET /1.55", "0 x=1.5 y=5");
         check(&["GET /{x:float}.{y:int}"], "GET /1.2.3", "0 x=1.2 y=3");
         check(&["GET /{x:float}.{y:int}"], "GET /1.2", "0 x=1 y=2");
-        check(
-            &["GET /{x:uuid}{y}"],
-            &format!("GET /{UUID}-"),
-            &format!("0 x={UUID} y=-"),
-        );
-        check(
-            &["GET /{x}-{y:uuid}"],
-            &format!("GET /a-{UUID}"),
-            &format!("0 x=a y={UUID}"),
-        );
+        check(&["GET /{x:uuid}{y}"], &format!("GET /{UUID}-"), &format!("0 x={UUID} y=-"));
+        check(&["GET /{x}-{y:uuid}"], &format!("GET /a-{UUID}"), &format!("0 x=a y={UUID}"));
         check(&["GET /{p:path}{x:int}"], "GET /a/12", "0 p=a/1 x=2");
         check(&["GET /{p:path}/{q:path}"], "GET /a/b/c", "0 p=a/b q=c");
     }
@@ -1114,9 +930,7 @@ mod tests {
     fn templates() {
         check(&["GET /a.b+(c)[d]^$|\\*?"], "GET /a.b+(c)[d]^$|\\*?", "0");
         check(&["GET /a.b"], "GET /axb", "404");
-        for literal in [
-            "/{", "/}", "/{}", "/{1x}", "/{x:}", "/{x-y}", "/{é}", "/{x:1}", "/{x:a:b}",
-        ] {
+        for literal in ["/{", "/}", "/{}", "/{1x}", "/{x:}", "/{x-y}", "/{é}", "/{x:1}", "/{x:a:b}"] {
             check(&[&format!("GET {literal}")], &format!("GET {literal}"), "0");
             check(&[&format!("GET {literal}")], "GET /other", "404");
         }
@@ -1125,16 +939,9 @@ mod tests {
         check(&["GET /{x:str}"], "GET /a", "0 x=a");
         check(&["GET "], "GET ", "0");
         check(&["GET /"], "GET ", "307 /");
-        let twice = RouteSpec {
-            template: "/{x}/{x}".into(),
-            methods: vec![],
-            kind: RouteKind::Route,
-        };
+        let twice = RouteSpec { template: "/{x}/{x}".into(), methods: vec![], kind: RouteKind::Route };
         let error = Router::new(vec![twice], true).expect_err("a name stands twice");
-        assert_eq!(
-            error.to_string(),
-            "/{x}/{x} has two parameters named x, names must differ"
-        );
+        assert_eq!(error.to_string(), "/{x}/{x} has two parameters named x, names must differ");
     }
 
     #[test]
@@ -1148,11 +955,7 @@ mod tests {
         check(&["GET /a"], "GET //a", "404");
         check(&["GET "], "GET /", "404"); // the root is never redirected
         check(&["GET "], "GET //", "307 ");
-        let spec = RouteSpec {
-            template: "/a".into(),
-            methods: vec![],
-            kind: RouteKind::Route,
-        };
+        let spec = RouteSpec { template: "/a".into(), methods: vec![], kind: RouteKind::Route };
         let strict = Router::new(vec![spec], false).expect("the table is good");
         assert_eq!(answer(&strict, "GET", "/a/"), "404");
     }
@@ -1176,22 +979,10 @@ mod tests {
         check(&["GET /a", "*  opaque"], "POST /a", "ask");
         check(&["GET /a", "*  opaque"], "GET /b", "ask");
         check(&["*  opaque", "GET /a"], "GET /a", "ask");
-        check(
-            &["GET /d/{x:date}", "GET /d/{y}", "GET /e"],
-            "GET /d/1",
-            "ask",
-        );
+        check(&["GET /d/{x:date}", "GET /d/{y}", "GET /e"], "GET /d/1", "ask");
         check(&["GET /d/{x:date}", "GET /d/{y}", "GET /e"], "GET /e", "2");
-        check(
-            &["GET /d/{x:date}", "GET /d/{y}", "GET /e"],
-            "POST /e",
-            "405 GET",
-        );
-        check(
-            &["GET /d/{x:date}", "GET /d/{y}", "GET /e"],
-            "GET /d",
-            "ask",
-        ); // whether to redirect
+        check(&["GET /d/{x:date}", "GET /d/{y}", "GET /e"], "POST /e", "405 GET");
+        check(&["GET /d/{x:date}", "GET /d/{y}", "GET /e"], "GET /d", "ask"); // whether to redirect
         check(&["GET /e/", "GET /e{x:date}"], "GET /e", "ask");
         check(&["GET /e/{x:int}/", "GET /e/{x:date}"], "GET /e", "ask");
         check(&["GET a", "GET /a"], "GET /a", "1");
@@ -1199,12 +990,8 @@ mod tests {
         check(&["GET /a"], "OPTIONS *", "404");
         check(&["GET {p:path}", "GET /a"], "GET /a", "ask");
         let table = router(&["GET /{x:date}", "GET a", "* b.example opaque", "GET /a"]);
-        let reasons = [
-            Some(Opaque::Convertor("date".into())),
-            Some(Opaque::NoLeadingSlash),
-            Some(Opaque::Declared),
-            None,
-        ];
+        let reasons =
+            [Some(Opaque::Convertor("date".into())), Some(Opaque::NoLeadingSlash), Some(Opaque::Declared), None];
         for (index, reason) in reasons.iter().enumerate() {
             assert_eq!(table.opaque(RouteId(index as u32)), reason.as_ref());
         }
@@ -1213,28 +1000,12 @@ mod tests {
     #[test]
     fn an_int_that_python_may_refuse() {
         let (short, long) = ("1".repeat(640), "1".repeat(641));
-        check(
-            &["GET /{x:int}"],
-            &format!("GET /{short}"),
-            &format!("0 x={short}"),
-        );
+        check(&["GET /{x:int}"], &format!("GET /{short}"), &format!("0 x={short}"));
         check(&["GET /{x:int}"], &format!("GET /{long}"), "ask");
-        check(
-            &["POST /{x:int}", "GET /{x}"],
-            &format!("GET /{long}"),
-            "ask",
-        ); // it raises before the method is looked at
-        check(
-            &["GET /{x}", "GET /{x:int}"],
-            &format!("GET /{long}"),
-            &format!("0 x={long}"),
-        );
+        check(&["POST /{x:int}", "GET /{x}"], &format!("GET /{long}"), "ask"); // it raises before the method is looked at
+        check(&["GET /{x}", "GET /{x:int}"], &format!("GET /{long}"), &format!("0 x={long}"));
         check(&["GET /{x:int}/"], &format!("GET /{long}"), "ask");
-        check(
-            &["GET /{x:float}"],
-            &format!("GET /{long}"),
-            &format!("0 x={long}"),
-        );
+        check(&["GET /{x:float}"], &format!("GET /{long}"), &format!("0 x={long}"));
     }
 
     /// Python's backtracking would not come back from this one.
@@ -1243,10 +1014,7 @@ mod tests {
         let table = router(&["GET /{a:path}/{b:path}/{c:path}/{d:path}/{e:path}/end"]);
         assert_eq!(answer(&table, "GET", &"/a".repeat(8_000)), "404");
         let table = router(&["GET /{a}{b}{c}{d}{e}-"]);
-        assert_eq!(
-            answer(&table, "GET", &format!("/{}", "a".repeat(16_000))),
-            "404"
-        );
+        assert_eq!(answer(&table, "GET", &format!("/{}", "a".repeat(16_000))), "404");
     }
 
     /// The slow matcher: every way in the order in which a backtracking regular expression tries them.
@@ -1256,23 +1024,19 @@ mod tests {
         };
         let convertor = match part {
             Part::Literal(literal) => {
-                return text[at..].starts_with(&**literal)
-                    && slow(rest, text, at + literal.len(), spans);
+                return text[at..].starts_with(&**literal) && slow(rest, text, at + literal.len(), spans);
             }
             Part::Parameter(convertor) => *convertor,
             Part::Anything => return true,
         };
-        (at..=text.len())
-            .rev()
-            .filter(|&end| text.is_char_boundary(end))
-            .any(|end| {
-                spans.push(at..end);
-                let found = accepts(convertor, &text[at..end]) && slow(rest, text, end, spans);
-                if !found {
-                    spans.pop();
-                }
-                found
-            })
+        (at..=text.len()).rev().filter(|&end| text.is_char_boundary(end)).any(|end| {
+            spans.push(at..end);
+            let found = accepts(convertor, &text[at..end]) && slow(rest, text, end, spans);
+            if !found {
+                spans.pop();
+            }
+            found
+        })
     }
 
     fn accepts(convertor: Convertor, text: &str) -> bool {
@@ -1281,16 +1045,13 @@ mod tests {
             Convertor::Str => !text.is_empty() && !text.contains('/'),
             Convertor::Path => !text.contains('\n'),
             Convertor::Int => is_int(text),
-            Convertor::Float => text
-                .split_once('.')
-                .map_or(is_int(text), |(a, b)| is_int(a) && is_int(b)),
+            Convertor::Float => text.split_once('.').map_or(is_int(text), |(a, b)| is_int(a) && is_int(b)),
             Convertor::Uuid => {
                 let places = [8, 12, 16, 20];
                 let mut digits = 0;
                 let mut last = ' ';
                 text.chars().all(|c| {
-                    let fits = c.is_ascii_hexdigit()
-                        || c == '-' && last != '-' && places.contains(&digits);
+                    let fits = c.is_ascii_hexdigit() || c == '-' && last != '-' && places.contains(&digits);
                     digits += usize::from(c != '-');
                     last = c;
                     fits
@@ -1312,14 +1073,9 @@ mod tests {
             if spec.kind == RouteKind::Opaque {
                 return "ask".to_owned();
             }
-            if spec.kind == RouteKind::Prefix
-                || spec.methods.is_empty()
-                || spec.methods.iter().any(|m| m == method)
-            {
+            if spec.kind == RouteKind::Prefix || spec.methods.is_empty() || spec.methods.iter().any(|m| m == method) {
                 let names = router.parameters(RouteId(index as u32)).iter();
-                let texts = names
-                    .zip(spans)
-                    .map(|(name, span)| format!(" {}={}", name.name, &path[span]));
+                let texts = names.zip(spans).map(|(name, span)| format!(" {}={}", name.name, &path[span]));
                 return index.to_string() + &texts.collect::<String>();
             }
             partial = partial.or(Some(spec));
@@ -1327,18 +1083,10 @@ mod tests {
         if let Some(spec) = partial {
             return format!("405 {}", spec.methods.join(", "));
         }
-        let other = if path.ends_with('/') {
-            path.trim_end_matches('/').to_owned()
-        } else {
-            format!("{path}/")
-        };
+        let other = if path.ends_with('/') { path.trim_end_matches('/').to_owned() } else { format!("{path}/") };
         for spec in specs.iter().filter(|_| path != "/") {
             if slow(&parts_of(spec), &other, 0, &mut Vec::new()) {
-                return if spec.kind == RouteKind::Opaque {
-                    "ask".to_owned()
-                } else {
-                    format!("307 {other}")
-                };
+                return if spec.kind == RouteKind::Opaque { "ask".to_owned() } else { format!("307 {other}") };
             }
         }
         "404".to_owned()
@@ -1350,23 +1098,18 @@ mod tests {
             5 => prop::sample::select(vec!["", "", ":str", ":int", ":float", ":path", ":uuid"]).prop_map(|kind| format!("{{NAME{kind}}}")),
         ];
         prop::collection::vec(piece, 0..7).prop_map(|pieces| {
-            let numbered = pieces
-                .iter()
-                .enumerate()
-                .map(|(at, piece)| piece.replace("NAME", &format!("p{at}")));
+            let numbered = pieces.iter().enumerate().map(|(at, piece)| piece.replace("NAME", &format!("p{at}")));
             "/".to_owned() + &numbered.collect::<String>()
         })
     }
 
     fn spec() -> impl Strategy<Value = RouteSpec> {
-        let methods =
-            prop::sample::select(vec![vec![], vec!["GET"], vec!["GET", "HEAD"], vec!["POST"]]);
-        let kind =
-            prop::sample::select(vec![RouteKind::Route; 6]).prop_union(prop::sample::select(vec![
-                RouteKind::Route,
-                RouteKind::Prefix,
-                RouteKind::Opaque,
-            ]));
+        let methods = prop::sample::select(vec![vec![], vec!["GET"], vec!["GET", "HEAD"], vec!["POST"]]);
+        let kind = prop::sample::select(vec![RouteKind::Route; 6]).prop_union(prop::sample::select(vec![
+            RouteKind::Route,
+            RouteKind::Prefix,
+            RouteKind::Opaque,
+        ]));
         (template(), methods, kind).prop_map(|(template, methods, kind)| RouteSpec {
             template,
             methods: methods.into_iter().map(str::to_owned).collect(),
@@ -1375,11 +1118,8 @@ mod tests {
     }
 
     fn path() -> impl Strategy<Value = String> {
-        let pieces = vec![
-            "/", "/", "/", "/", "a", "b", "ab", "1", "22", "0.5", ".", "-", "é", "\n", "{", UUID,
-        ];
-        prop::collection::vec(prop::sample::select(pieces), 0..9)
-            .prop_map(|pieces| "/".to_owned() + &pieces.concat())
+        let pieces = vec!["/", "/", "/", "/", "a", "b", "ab", "1", "22", "0.5", ".", "-", "é", "\n", "{", UUID];
+        prop::collection::vec(prop::sample::select(pieces), 0..9).prop_map(|pieces| "/".to_owned() + &pieces.concat())
     }
 
     proptest! {

@@ -69,15 +69,18 @@ impl Wheel {
         self.now = now;
         self.earliest = match self.entries {
             0 => Tick::MAX,
-            _ => (1..=SLOTS as u64).map(|ahead| now + ahead).find(|&tick| !self.slots[slot(tick)].is_empty()).unwrap_or(Tick::MAX),
+            _ => (1..=SLOTS as u64)
+                .map(|ahead| now + ahead)
+                .find(|&tick| !self.slots[slot(tick)].is_empty())
+                .unwrap_or(Tick::MAX),
         };
     }
 
-    /// Ticks until an entry may come up, at most one turn of the wheel; none when there is no entry. It may be meant for
-    /// a later turn of the wheel: then the look was for nothing, once a turn.
+    /// The tick at which an entry may come up, at most one turn of the wheel ahead; none when there is no entry. It may be
+    /// meant for a later turn of the wheel: then the look was for nothing, once a turn.
     #[must_use]
     pub fn next(&self) -> Option<Tick> {
-        (self.earliest != Tick::MAX).then(|| self.earliest.saturating_sub(self.now).max(1))
+        (self.earliest != Tick::MAX).then_some(self.earliest)
     }
 }
 
@@ -89,6 +92,13 @@ const fn slot(tick: Tick) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Wheel {
+        /// How many connections have to be looked at some time.
+        pub(crate) fn count(&self) -> usize {
+            self.entries
+        }
+    }
 
     fn due(wheel: &mut Wheel, now: Tick) -> Vec<(Tick, u32)> {
         let mut due = Vec::new();
@@ -105,7 +115,7 @@ mod tests {
         wheel.insert(ConnectionId::new(3, 0), 0);
         assert_eq!(wheel.next(), Some(1));
         assert_eq!(due(&mut wheel, 1), [(1, 3)], "a deadline in the past comes up at the next tick");
-        assert_eq!(wheel.next(), Some(4));
+        assert_eq!(wheel.next(), Some(5));
         assert_eq!(due(&mut wheel, 4), []);
         assert_eq!(due(&mut wheel, 5), [(5, 1)]);
         assert_eq!(due(&mut wheel, 1000), []);

@@ -164,8 +164,8 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// When the platform is broken; the worker cannot go on.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
-        let until_deadline = self.wheel.next().map(|ticks| {
-            let at = self.started + Duration::from_millis((self.shared.now + ticks) * TICK_MILLISECONDS);
+        let until_deadline = self.wheel.next().map(|tick| {
+            let at = self.started + Duration::from_millis(tick * TICK_MILLISECONDS);
             at.saturating_duration_since(self.platform.now())
         });
         let wait = match (wait, until_deadline) {
@@ -264,9 +264,12 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// When the part does not fit what was said before; the connection is then cut.
     pub fn answer<H: Handler>(&mut self, id: RequestId, part: Part, handler: &mut H) -> Result<bool, AnswerError> {
+        // What called the handler may have taken long, and deadlines count from now.
+        self.set_time();
         let Some(slot) = find(&mut self.connections, id.connection) else {
             return Ok(false);
         };
+        slot.connection.output.lend(&mut self.spare);
         let done = slot.connection.answer(id.number, part, &mut self.shared, handler);
         self.settle(id.connection);
         done
@@ -365,7 +368,7 @@ impl<P: Platform> Worker<P> {
             .filter_map(|(_, slot)| slot.connection.idle_since().map(|since| (since, &mut slot.connection)))
             .min_by_key(|(since, _)| *since);
         if let Some((_, connection)) = oldest {
-            connection.close_unanswered();
+            connection.close_unanswered(&self.shared);
             let id = connection.id();
             self.settle(id);
         }
@@ -409,7 +412,7 @@ impl<P: Platform> Worker<P> {
                 if !closes {
                     continue;
                 }
-                connection.close_unanswered();
+                connection.close_unanswered(&self.shared);
             }
             ended.push(connection.id());
         }
@@ -448,3 +451,6 @@ impl<P: Platform> Worker<P> {
 fn find(connections: &mut Slab<Slot>, id: ConnectionId) -> Option<&mut Slot> {
     connections.get_mut(id.slot() as usize).filter(|slot| slot.connection.id() == id)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,5 @@
 //! The provided buffer ring: memory that the kernel picks from when bytes arrive, so that an idle connection holds none.
-#![expect(
-    unsafe_code,
-    reason = "the kernel writes to this memory and reads the ring's tail"
-)]
+#![expect(unsafe_code, reason = "the kernel writes to this memory and reads the ring's tail")]
 
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::io;
@@ -32,19 +29,11 @@ impl Buffers {
     /// # Errors
     /// What the kernel says to the registration: `EINVAL` before Linux 5.19.
     pub fn register(submitter: &Submitter<'_>, group: u16) -> io::Result<Self> {
-        let entries = zeroed(
-            usize::from(COUNT) * size_of::<BufRingEntry>(),
-            PAGE_BYTES_MAX,
-        )
-        .cast();
+        let entries = zeroed(usize::from(COUNT) * size_of::<BufRingEntry>(), PAGE_BYTES_MAX).cast();
         let memory = zeroed(usize::from(COUNT) * SIZE, PAGE_BYTES_MAX);
         // SAFETY: `entries` is COUNT entries on a page boundary, and is never freed.
         unsafe { submitter.register_buf_ring_with_flags(entries as u64, COUNT, group, 0)? };
-        let mut buffers = Self {
-            entries,
-            memory,
-            tail: 0,
-        };
+        let mut buffers = Self { entries, memory, tail: 0 };
         for id in 0..COUNT {
             buffers.give_back(id);
         }
@@ -54,10 +43,7 @@ impl Buffers {
 
     /// What the kernel wrote to buffer `id`, which a completion has just named.
     pub fn bytes(&self, id: u16, length: usize) -> &[u8] {
-        debug_assert!(
-            id < COUNT && length <= SIZE,
-            "buffer {id} of {COUNT}, {length} octets of {SIZE}"
-        );
+        debug_assert!(id < COUNT && length <= SIZE, "buffer {id} of {COUNT}, {length} octets of {SIZE}");
         // SAFETY: inside `memory`, and the kernel does not write to it again before `give_back`, which takes `&mut self`.
         unsafe { std::slice::from_raw_parts(self.memory.add(usize::from(id) * SIZE), length) }
     }
@@ -81,8 +67,7 @@ impl Buffers {
 }
 
 fn zeroed(size: usize, align: usize) -> *mut u8 {
-    let layout =
-        Layout::from_size_align(size, align).expect("a power of two, far below the address space");
+    let layout = Layout::from_size_align(size, align).expect("a power of two, far below the address space");
     // SAFETY: the size is not zero.
     let memory = unsafe { alloc_zeroed(layout) };
     if memory.is_null() {

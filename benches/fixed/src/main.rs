@@ -41,7 +41,5 @@ fn serve(port: u16) -> std::io::Result<()> {
 
 #[cfg(not(target_os = "linux"))]
 fn serve(_port: u16) -> std::io::Result<()> {
-    Err(std::io::Error::other(
-        "io_uring is a part of Linux, there is nothing to measure here",
-    ))
+    Err(std::io::Error::other("io_uring is a part of Linux, there is nothing to measure here"))
 }

@@ -43,16 +43,8 @@ mod tests {
         for cut in 0..=bytes.len() {
             let mut scan = Scan::default();
             let (first, second) = bytes.as_bytes().split_at(cut);
-            assert_eq!(
-                scan.count_ends(first) + scan.count_ends(second),
-                ends,
-                "{bytes:?} cut at {cut}"
-            );
-            assert_eq!(
-                scan.is_between_requests(),
-                is_between,
-                "{bytes:?} cut at {cut}"
-            );
+            assert_eq!(scan.count_ends(first) + scan.count_ends(second), ends, "{bytes:?} cut at {cut}");
+            assert_eq!(scan.is_between_requests(), is_between, "{bytes:?} cut at {cut}");
         }
     }
 

@@ -1,8 +1,5 @@
 //! One thread, one ring: multishot accept, multishot receive, one send a batch of requests.
-#![expect(
-    unsafe_code,
-    reason = "a submission lends memory and descriptors to the kernel"
-)]
+#![expect(unsafe_code, reason = "a submission lends memory and descriptors to the kernel")]
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -82,24 +79,10 @@ impl Server {
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS);
         // Linux 6.6 can leave out the array between us and the submissions; older ones do not know the flag.
-        let ring = builder
-            .clone()
-            .setup_no_sqarray()
-            .build(SUBMISSIONS)
-            .or_else(|_| builder.build(SUBMISSIONS))?;
+        let ring = builder.clone().setup_no_sqarray().build(SUBMISSIONS).or_else(|_| builder.build(SUBMISSIONS))?;
         let buffers = Buffers::register(&ring.submitter(), GROUP)?;
         let (connections, free, starved) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self {
-            ring,
-            buffers,
-            listener,
-            connections,
-            free,
-            starved,
-            answer: Vec::new(),
-            answer_made: 0,
-            calls: 0,
-        })
+        Ok(Self { ring, buffers, listener, connections, free, starved, answer: Vec::new(), answer_made: 0, calls: 0 })
     }
 
     /// Serves until killed.
@@ -111,12 +94,7 @@ impl Server {
         let mut completions: Vec<(u64, i32, u32)> = Vec::new();
         loop {
             match self.ring.submit_and_wait(1) {
-                Err(error)
-                    if !matches!(
-                        error.raw_os_error(),
-                        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
-                    ) =>
-                {
+                Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {
                     return Err(error);
                 }
                 _ => {}
@@ -125,11 +103,7 @@ impl Server {
             if second != self.answer_made {
                 (self.answer, self.answer_made) = (answer(&http_date(second), BODY), second);
             }
-            completions.extend(
-                self.ring
-                    .completion()
-                    .map(|entry| (entry.user_data(), entry.result(), entry.flags())),
-            );
+            completions.extend(self.ring.completion().map(|entry| (entry.user_data(), entry.result(), entry.flags())));
             for (user_data, result, flags) in completions.drain(..) {
                 let slot = (user_data >> 2) as usize;
                 match user_data & 3 {
@@ -176,15 +150,12 @@ impl Server {
     }
 
     fn received(&mut self, slot: usize, result: i32, flags: u32) -> io::Result<()> {
-        let connection = self.connections[slot]
-            .as_mut()
-            .expect("a slot is freed after its last completion");
+        let connection = self.connections[slot].as_mut().expect("a slot is freed after its last completion");
         connection.receives = cqueue::more(flags);
         // A last completion may carry a buffer too, even an empty one.
         if let Some(id) = cqueue::buffer_select(flags) {
             let bytes = self.buffers.bytes(id, result.max(0) as usize);
-            let is_alone =
-                connection.scan.is_between_requests() && connection.owed == 0 && !connection.sends;
+            let is_alone = connection.scan.is_between_requests() && connection.owed == 0 && !connection.sends;
             let asks_calls = is_alone && bytes.starts_with(b"GET /calls ");
             let ends = connection.scan.count_ends(bytes);
             connection.owed += ends;
@@ -206,9 +177,7 @@ impl Server {
     }
 
     fn sent(&mut self, slot: usize, result: i32) -> io::Result<()> {
-        let connection = self.connections[slot]
-            .as_mut()
-            .expect("a slot is freed after its last completion");
+        let connection = self.connections[slot].as_mut().expect("a slot is freed after its last completion");
         connection.sends = false;
         if result < 0 {
             (connection.owed, connection.ends) = (0, true);
@@ -228,9 +197,7 @@ impl Server {
 
     /// Sends what is due, or frees a slot that is done.
     fn go_on(&mut self, slot: usize) -> io::Result<()> {
-        let connection = self.connections[slot]
-            .as_mut()
-            .expect("the caller has just used it");
+        let connection = self.connections[slot].as_mut().expect("the caller has just used it");
         if connection.sends {
             return Ok(());
         }
@@ -242,20 +209,12 @@ impl Server {
                 connection.out.extend_from_slice(&self.answer);
             }
         }
-        if let Some(rest) = connection
-            .out
-            .get(connection.sent..)
-            .filter(|rest| !rest.is_empty())
-        {
+        if let Some(rest) = connection.out.get(connection.sent..).filter(|rest| !rest.is_empty()) {
             connection.sends = true;
-            let entry = opcode::Send::new(
-                types::Fd(connection.stream.as_raw_fd()),
-                rest.as_ptr(),
-                rest.len() as u32,
-            )
-            .flags(libc::MSG_NOSIGNAL)
-            .build()
-            .user_data((slot as u64) << 2 | SEND);
+            let entry = opcode::Send::new(types::Fd(connection.stream.as_raw_fd()), rest.as_ptr(), rest.len() as u32)
+                .flags(libc::MSG_NOSIGNAL)
+                .build()
+                .user_data((slot as u64) << 2 | SEND);
             return self.push(&entry);
         }
         if connection.ends && !connection.receives && !self.starved.contains(&slot) {
@@ -266,16 +225,12 @@ impl Server {
     }
 
     fn arm_accept(&mut self) -> io::Result<()> {
-        let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
+        let entry = opcode::AcceptMulti::new(types::Fd(self.listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
         self.push(&entry.user_data(ACCEPT))
     }
 
     fn arm_receive(&mut self, slot: usize) -> io::Result<()> {
-        let connection = self.connections[slot]
-            .as_mut()
-            .expect("a slot that waits for a receive is not freed");
+        let connection = self.connections[slot].as_mut().expect("a slot that waits for a receive is not freed");
         connection.receives = true;
         let entry = opcode::RecvMulti::new(types::Fd(connection.stream.as_raw_fd()), GROUP).build();
         self.push(&entry.user_data((slot as u64) << 2 | RECEIVE))

@@ -1,0 +1,508 @@
+//! Tests of `worker` over the scripted platform, whose clock only waiting moves.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use bytes::Bytes;
+use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
+
+use super::*;
+use crate::connection::tests::{Recorder, Told, shared};
+use crate::handler::Ended;
+use crate::limits::Limits;
+use crate::response::Headers;
+
+const LISTENER: ListenerId = ListenerId(0);
+const GET: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const LATER: &str = "GET /later HTTP/1.1\r\nHost: h\r\n\r\n";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nGET /a";
+const LAST_ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nGET /a";
+const LATE_ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nGET /later";
+
+struct Rig {
+    worker: Worker<Script>,
+    stage: Stage,
+    handler: Recorder,
+    started: Instant,
+}
+
+impl Rig {
+    fn new(change: impl FnOnce(&mut Limits)) -> Self {
+        let script = Script::new();
+        let (stage, started) = (script.stage(), script.now());
+        let mut worker = Worker::new(script, shared(change));
+        // The script never looks at the descriptor.
+        worker.listen(File::open("/dev/null").unwrap().as_fd()).unwrap();
+        Self { worker, stage, handler: Recorder::default(), started }
+    }
+
+    fn turn(&mut self, wait: Wait) {
+        self.worker.turn(wait).unwrap();
+        self.worker.dispatch(&mut self.handler);
+        assert_eq!(self.stage.buffers_out(), 0);
+        for (_, slot) in &self.worker.connections {
+            if slot.connection.idle_since().is_some() {
+                // At most the CRLF that some send behind a request.
+                assert!(slot.connection.buffers_capacity() <= 8, "idle, with a buffer");
+            }
+        }
+    }
+
+    /// Lets it work until nothing happens any more, without waiting.
+    fn run(&mut self) {
+        // Few turns are enough for what one step sets off.
+        for _ in 0..8 {
+            self.turn(Wait::Poll);
+        }
+        assert!(self.stage.is_over());
+    }
+
+    /// Lets this time pass as a worker does: turns that wait, each until the next deadline at most.
+    fn pass(&mut self, seconds: f64) {
+        self.run();
+        let until = self.stage.now() + Duration::from_secs_f64(seconds);
+        let mut turns = 0;
+        while self.stage.now() < until {
+            self.turn(Wait::For(until - self.stage.now()));
+            turns += 1;
+        }
+        // A tick is the finest there is; nothing may turn without waiting.
+        assert!(f64::from(turns) <= seconds * 10.0 + 20.0, "{turns} turns in {seconds} s");
+        self.run();
+    }
+
+    fn seconds(&self) -> f64 {
+        (self.stage.now() - self.started).as_secs_f64()
+    }
+
+    /// Waits for ever, as a worker with nothing to do, until this peer's connection is gone; tells when.
+    fn closed_at(&mut self, peer: Peer) -> f64 {
+        while !self.stage.is_closed(peer) {
+            self.turn(Wait::Forever);
+        }
+        self.seconds()
+    }
+
+    fn play(&mut self, step: Step) {
+        self.stage.push_turn(vec![step]);
+        self.run();
+    }
+
+    fn connect(&mut self) -> Peer {
+        let peer = self.stage.peer();
+        self.play(Step::Connect { listener: LISTENER, peer });
+        peer
+    }
+
+    fn say(&mut self, peer: Peer, text: &str) {
+        self.play(Step::Bytes { peer, bytes: text.into() });
+    }
+
+    fn connect_and_say(&mut self, text: &str) -> Peer {
+        let peer = self.connect();
+        self.say(peer, text);
+        peer
+    }
+
+    fn sent(&self, peer: Peer) -> String {
+        String::from_utf8(self.stage.sent(peer)).unwrap()
+    }
+
+    /// Gives all the answers that are waited for; how many of them somebody got.
+    fn answer_all(&mut self) -> usize {
+        let waiting = std::mem::take(&mut self.handler.waiting);
+        let mut count = 0;
+        for (id, parts) in waiting {
+            for part in parts {
+                count += usize::from(self.worker.answer(id, part, &mut self.handler) == Ok(true));
+            }
+        }
+        self.run();
+        count
+    }
+
+    fn drain(&mut self, seconds: u64) {
+        self.worker.drain(Duration::from_secs(seconds));
+        self.run();
+    }
+}
+
+fn whole() -> Part {
+    Part::Whole { status: 200, headers: Headers::default(), body: Bytes::from_static(b"GET /a") }
+}
+
+#[test]
+fn accepts_answers_and_keeps() {
+    let mut rig = Rig::new(|_| {});
+    let one = rig.connect_and_say(GET);
+    let two = rig.connect_and_say(&LATER[..10]);
+    assert_eq!((rig.sent(one).as_str(), rig.sent(two).as_str()), (ANSWER, ""));
+    rig.say(two, &LATER[10..]);
+    rig.say(one, &GET.repeat(2));
+    assert_eq!(rig.sent(one), ANSWER.repeat(3));
+    assert_eq!((rig.worker.in_flight(), rig.worker.connections_count()), (1, 2));
+    assert_eq!(rig.answer_all(), 1);
+    assert_eq!(rig.sent(two), LATE_ANSWER);
+    assert_eq!((rig.worker.in_flight(), rig.worker.connections_count()), (0, 2));
+    assert_eq!((rig.stage.closed(one), rig.stage.closed(two)), (None, None));
+    assert_eq!(rig.worker.statistics().accepted, 2);
+}
+
+#[test]
+fn deadlines_come_on_time_also_while_a_handler_is_suspended() {
+    let check = |text: &str, low: f64, status: &str| {
+        for is_suspended in [false, true] {
+            let mut rig = Rig::new(|_| {});
+            if is_suspended {
+                rig.connect_and_say(LATER);
+            }
+            rig.pass(0.77);
+            let peer = rig.connect_and_say(text);
+            let seconds = rig.closed_at(peer) - 0.77;
+            assert!((low..low + 0.21).contains(&seconds), "{text:?} was closed after {seconds} s");
+            assert!(rig.sent(peer).starts_with(status), "{}", rig.sent(peer));
+            assert_eq!(rig.worker.in_flight(), usize::from(is_suspended));
+            assert_eq!(rig.worker.connections_count(), usize::from(is_suspended));
+        }
+    };
+    check("", 10.0, "");
+    check(GET, 75.0, ANSWER);
+    // A refusal lingers for two seconds.
+    check(&GET[..10], 12.0, "HTTP/1.1 408 Request Timeout\r\n");
+    check("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nx", 7.0, "HTTP/1.1 408 Request Timeout\r\n");
+    check("GARBAGE\r\n", 2.0, "HTTP/1.1 400 Bad Request\r\n");
+}
+
+#[test]
+fn a_dribble_does_not_move_a_deadline() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect();
+    for byte in LATER.chars().take(12) {
+        rig.say(peer, &byte.to_string());
+        rig.pass(1.0);
+    }
+    assert!(rig.sent(peer).starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    assert_eq!(rig.worker.statistics().timeouts, 1);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_reset() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect();
+    rig.stage.hold_sends(peer, true);
+    rig.say(peer, GET);
+    // What it sends meanwhile is answered, and is no reason to wait longer.
+    for _ in 0..29 {
+        rig.pass(1.0);
+        rig.say(peer, GET);
+    }
+    assert_eq!(rig.handler.calls.len(), 30);
+    let seconds = rig.closed_at(peer);
+    assert!((30.0..30.2).contains(&seconds), "{seconds}");
+    assert_eq!((rig.stage.closed(peer), rig.worker.connections_count()), (Some(Close::Abort), 0));
+}
+
+#[test]
+fn large_answers_leave_in_pieces() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect();
+    rig.stage.hold_sends(peer, true);
+    // Copied by the handler; the other one is shared.
+    rig.say(peer, "GET /big/1000000 HTTP/1.1\r\nHost: h\r\n\r\n");
+    rig.say(peer, LATER);
+    // Each piece that is taken gives time for the next.
+    for _ in 0..10 {
+        rig.pass(20.0);
+        rig.play(Step::Take { peer });
+    }
+    let body = Bytes::from(vec![b'y'; 1_000_000]);
+    let (id, _) = rig.handler.waiting[0];
+    let part = Part::Whole { status: 200, headers: Headers::default(), body };
+    assert_eq!(rig.worker.answer(id, part, &mut rig.handler), Ok(true));
+    for _ in 0..6 {
+        rig.pass(20.0);
+        rig.play(Step::Take { peer });
+    }
+    let sends: Vec<usize> = rig
+        .stage
+        .asked()
+        .iter()
+        .filter_map(|asked| match asked {
+            Asked::Send(_, bytes) => Some(bytes.len()),
+            _ => None,
+        })
+        .collect();
+    assert!(sends.iter().all(|bytes| *bytes <= SEND_BYTES_MAX) && sends.len() <= 9, "{sends:?}");
+    assert_eq!(
+        rig.stage.sent(peer).len(),
+        2 * (1_000_000 + "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n".len())
+    );
+    assert_eq!(rig.stage.closed(peer), None);
+}
+
+#[test]
+fn a_request_costs_no_wheel_operation() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect();
+    rig.pass(40.0);
+    assert!(rig.stage.is_closed(peer));
+    let peer = rig.connect_and_say(GET);
+    rig.pass(11.0);
+    for _ in 0..1000 {
+        rig.say(peer, GET);
+        assert!(rig.worker.wheel.count() <= 2);
+    }
+    // And over a long time they do not add up.
+    for _ in 0..2000 {
+        rig.pass(1.0);
+        rig.say(peer, GET);
+        assert!(rig.worker.wheel.count() <= 8, "{}", rig.worker.wheel.count());
+    }
+    assert_eq!(rig.worker.statistics().timeouts, 1);
+}
+
+/// A handler that took long: what is answered after it has its time from then on.
+#[test]
+fn late_answers_count_from_now() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect_and_say(LATER);
+    rig.stage.hold_sends(peer, true);
+    rig.stage.advance(Duration::from_secs(60));
+    assert_eq!(rig.answer_all(), 1);
+    rig.pass(29.0);
+    assert_eq!(rig.stage.closed(peer), None);
+    rig.pass(1.2);
+    assert_eq!(rig.stage.closed(peer), Some(Close::Abort));
+}
+
+#[test]
+fn accepting_stops_at_the_bound_and_resumes_below_it() {
+    let mut rig = Rig::new(|limits| limits.connections_max = 2);
+    let accepts = |rig: &Rig| -> Vec<bool> {
+        let asked = rig.stage.asked();
+        asked.iter().filter_map(|asked| if let Asked::WantAccept(_, on) = asked { Some(*on) } else { None }).collect()
+    };
+    let peers: Vec<Peer> = (0..4).map(|_| rig.connect()).collect();
+    assert_eq!((rig.worker.connections_count(), accepts(&rig)), (2, vec![false]));
+    rig.play(Step::End { peer: peers[0] });
+    // Both that waited come at once: one more than there is room for, and not one more than that.
+    assert_eq!(accepts(&rig), [false, true, false]);
+    assert_eq!(rig.worker.connections_count(), 3);
+    for peer in peers {
+        rig.play(Step::End { peer });
+    }
+    assert_eq!((rig.worker.connections_count(), accepts(&rig)), (0, vec![false, true, false, true]));
+    assert_eq!(rig.worker.statistics().accepted, 4);
+}
+
+#[test]
+fn when_descriptors_run_short_who_was_idle_longest_goes() {
+    let mut rig = Rig::new(|_| {});
+    let first = rig.connect_and_say(LATER);
+    let second = rig.connect_and_say(GET);
+    rig.pass(2.0);
+    let third = rig.connect_and_say(GET);
+    rig.pass(2.0);
+    rig.say(second, GET);
+    let half = rig.connect_and_say(&GET[..9]);
+    let stall = || Step::Stall { listener: LISTENER, code: 24 };
+    let closed = |rig: &Rig| [first, second, third, half].map(|peer| rig.stage.is_closed(peer));
+    rig.play(stall());
+    assert_eq!(closed(&rig), [false, false, true, false]);
+    rig.play(stall());
+    assert_eq!(closed(&rig), [false, true, true, false]);
+    // Nobody else is idle: they are let be.
+    rig.play(stall());
+    assert_eq!(closed(&rig), [false, true, true, false]);
+    assert_eq!((rig.worker.connections_count(), rig.worker.statistics().accept_stalls), (2, 3));
+}
+
+#[test]
+fn late_events_do_not_reach_who_has_the_slot_now() {
+    let mut rig = Rig::new(|_| {});
+    let old = rig.connect_and_say(LATER);
+    let old_id = rig.stage.connection(old).unwrap();
+    let (request, _) = rig.handler.waiting.remove(0);
+    rig.play(Step::Fail { peer: old, code: 104 });
+    assert_eq!(rig.handler.told, [(1, Told::Ended(Ended::Gone))]);
+    let new = rig.connect_and_say(LATER);
+    let new_id = rig.stage.connection(new).unwrap();
+    assert_eq!(new_id.slot(), old_id.slot());
+    assert_ne!(new_id, old_id);
+    rig.worker.events.extend([
+        Event::Sent { connection: old_id, out: OutBuf::default() },
+        Event::Eof { connection: old_id },
+        Event::Error { connection: old_id, error: io::Error::from_raw_os_error(104) },
+        Event::Closed { connection: old_id },
+    ]);
+    rig.worker.dispatch(&mut rig.handler);
+    assert_eq!(rig.worker.answer(request, whole(), &mut rig.handler), Ok(false));
+    assert_eq!((rig.worker.in_flight(), rig.worker.connections_count(), rig.handler.told.len()), (1, 1, 1));
+    assert_eq!(rig.answer_all(), 1);
+    assert_eq!(rig.sent(new), LATE_ANSWER);
+}
+
+/// Whatever a connection is doing, however it ends: it leaves nothing behind.
+#[test]
+fn every_connection_is_removed_once_it_is_closed() {
+    let phases = [
+        "",
+        "\r\n",
+        GET,
+        &GET[..20],
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\nx",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        LATER,
+        &LATER.repeat(3),
+        "GET /big/900000 HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GET /close HTTP/1.1\r\nHost: h\r\n\r\n",
+        "GARBAGE\r\n",
+    ];
+    type End = fn(&mut Rig, Peer);
+    let ends: [End; 5] = [
+        |rig, peer| rig.play(Step::Fail { peer, code: 104 }),
+        |rig, peer| rig.play(Step::End { peer }),
+        |rig, _| rig.pass(200.0),
+        |rig, _| rig.drain(0),
+        |rig, _| rig.drain(3),
+    ];
+    for text in phases {
+        for (number, end) in ends.iter().enumerate() {
+            for holds_sends in [false, true] {
+                let mut rig = Rig::new(|_| {});
+                let peer = rig.connect();
+                rig.stage.hold_sends(peer, holds_sends);
+                if !text.is_empty() {
+                    rig.say(peer, text);
+                }
+                let later = rig.handler.waiting.len();
+                end(&mut rig, peer);
+                rig.answer_all();
+                rig.answer_all();
+                rig.answer_all();
+                rig.pass(130.0);
+                let case = format!("{text:?}, end {number}, {holds_sends}");
+                assert!(rig.stage.is_closed(peer), "{case}");
+                assert_eq!((rig.worker.in_flight(), rig.worker.connections_count()), (0, 0), "{case}");
+                let last = rig
+                    .handler
+                    .told
+                    .iter()
+                    .filter(|(_, told)| matches!(told, Told::Ended(Ended::Complete | Ended::Gone)));
+                assert!(last.count() >= later, "{case}: {:?}", rig.handler.told);
+                rig.worker.finish(Duration::ZERO).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_drain_takes_its_leave_of_each_as_it_should() {
+    let mut rig = Rig::new(|_| {});
+    let idle = rig.connect_and_say(GET);
+    let silent = rig.connect();
+    let suspended = rig.connect_and_say(&LATER.repeat(2));
+    let endless = rig.connect_and_say(LATER);
+    let last_waiting = rig.handler.waiting.pop().unwrap();
+    let uploading = rig.connect_and_say("POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nx");
+    rig.pass(3.0);
+    let busy = rig.connect_and_say(GET);
+    let busy_again = rig.connect_and_say(GET);
+    let half = rig.connect_and_say(&GET[..20]);
+    let began = rig.seconds();
+
+    rig.drain(30);
+    let closed = |rig: &Rig, peers: &[Peer]| peers.iter().map(|peer| rig.stage.is_closed(*peer)).collect::<Vec<_>>();
+    assert_eq!(closed(&rig, &[idle, silent]), [true, true], "at once");
+    assert_eq!(closed(&rig, &[suspended, endless, uploading, busy, busy_again, half]), [false; 6]);
+    // The next request of one that was just busy was under way.
+    rig.pass(0.1);
+    rig.say(busy_again, GET);
+    assert_eq!(rig.sent(busy_again), [ANSWER, LAST_ANSWER].concat());
+    rig.pass(0.3);
+    assert_eq!(closed(&rig, &[busy, half]), [true, false], "after its grace");
+    rig.pass(0.8);
+    assert_eq!(closed(&rig, &[half]), [true], "within about a second");
+    assert_eq!(rig.sent(half), "");
+    rig.say(uploading, "x");
+    assert_eq!(rig.sent(uploading), "HTTP/1.1 200 OK\r\ncontent-length: 10\r\nconnection: close\r\n\r\nPOST /b xx");
+    // What is in flight is finished; the pipelined one behind it is not begun any more.
+    assert_eq!(rig.answer_all(), 1);
+    assert!(rig.sent(suspended).contains("connection: close\r\n"));
+    for peer in [suspended, uploading, busy_again] {
+        assert!(matches!(rig.stage.closed(peer), Some(Close::Linger(_))));
+        rig.play(Step::End { peer });
+    }
+    assert_eq!(closed(&rig, &[suspended, uploading, busy_again]), [true; 3]);
+    assert_eq!((rig.worker.connections_count(), rig.worker.is_drained()), (1, false));
+    let seconds = rig.closed_at(endless) - began;
+    assert!((29.9..30.2).contains(&seconds), "{seconds}");
+    assert_eq!(rig.stage.closed(endless), Some(Close::Abort));
+    assert_eq!(rig.worker.answer(last_waiting.0, whole(), &mut rig.handler), Ok(false));
+    assert!(rig.worker.is_drained());
+    let accepting = rig.stage.asked().iter().filter(|asked| matches!(asked, Asked::WantAccept(..))).count();
+    assert_eq!(accepting, 0, "nothing is asked of a listener that was given up");
+}
+
+#[test]
+fn a_drain_ends_also_when_nothing_happens_any_more() {
+    // Waits for ever would never come back, if the drain had no timer of its own.
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect_and_say(LATER);
+    rig.play(Step::ListenerFails { listener: LISTENER, code: 9 });
+    rig.worker.drain(Duration::from_secs(5));
+    while !rig.worker.is_drained() {
+        rig.turn(Wait::Forever);
+    }
+    assert!(rig.stage.is_closed(peer));
+    assert!((5.0..5.2).contains(&rig.seconds()), "{}", rig.seconds());
+    // A second one may only be shorter.
+    let mut rig = Rig::new(|_| {});
+    rig.connect_and_say(LATER);
+    rig.worker.drain(Duration::from_secs(50));
+    rig.pass(1.0);
+    rig.worker.drain(Duration::from_secs(500));
+    rig.worker.drain(Duration::ZERO);
+    while !rig.worker.is_drained() {
+        rig.turn(Wait::Forever);
+    }
+    assert!(rig.seconds() < 1.3, "{}", rig.seconds());
+}
+
+#[test]
+fn who_still_comes_from_the_backlog_is_served() {
+    let mut rig = Rig::new(|limits| limits.connections_max = 1);
+    let held = rig.connect_and_say(LATER);
+    let waiting = rig.connect();
+    rig.stage.push_turn(vec![Step::Bytes { peer: waiting, bytes: GET.into() }]);
+    rig.drain(30);
+    rig.pass(0.2);
+    assert_eq!(rig.sent(waiting), LAST_ANSWER);
+    rig.answer_all();
+    for peer in [held, waiting] {
+        rig.play(Step::End { peer });
+    }
+    assert!(rig.worker.is_drained());
+}
+
+#[test]
+fn what_is_not_for_connections_is_told() {
+    let mut rig = Rig::new(|_| {});
+    rig.worker.watch(0).unwrap();
+    rig.stage.push_turn(vec![Step::Readable { watch: WatchId(0) }]);
+    rig.worker.turn(Wait::Poll).unwrap();
+    assert!(rig.worker.has_events());
+    assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: true, woken: false });
+    turboapi_platform::Wake::wake(&rig.worker.waker());
+    rig.worker.turn(Wait::Forever).unwrap();
+    assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: false, woken: true });
+    rig.play(Step::ListenerFails { listener: LISTENER, code: 9 });
+    assert!(rig.worker.listeners.is_empty());
+}
+
+#[test]
+fn an_idle_connection_costs_little() {
+    assert!(size_of::<Slot>() <= 512, "{}", size_of::<Slot>());
+}
