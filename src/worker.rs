@@ -424,6 +424,12 @@ impl<P: Platform> Worker<P> {
         }
     }
 
+    /// Whether a listening socket is still accepted from: after a drain began, until its backlog is empty.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
     /// Whether a drain has ended: nothing listens, nobody is connected.
     #[must_use]
     pub fn is_drained(&self) -> bool {

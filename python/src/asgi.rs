@@ -4,6 +4,7 @@
 //! worker: an app may send from inside a turn's handler call as well as from any later callback of the loop.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,10 +17,14 @@ use turboapi_core::handler::Ended;
 use turboapi_core::request::RequestId;
 use turboapi_core::response::Headers;
 
+use crate::coroutine::Completion;
 use crate::request::Retained;
 
 /// Unsent bytes of one answer over which the app is told to wait.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
+
+/// A task or future, and what answers when it is done.
+type Suspended = (Py<PyAny>, Py<Completion>);
 
 /// What is between Python and the connections of one worker: answers on their way, and who waits for what.
 /// Only that worker's thread uses it, so that its locks are never waited for.
@@ -27,8 +32,10 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 pub struct Later {
     answers: Mutex<Vec<(RequestId, Part)>>,
     exchanges: Mutex<HashMap<RequestId, Py<Exchange>>>,
-    /// Tasks and futures. asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
-    suspended: Mutex<HashMap<RequestId, Py<PyAny>>>,
+    /// asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
+    suspended: Mutex<HashMap<RequestId, Suspended>>,
+    /// Requests that Python has begun and not ended, whether or not anybody waits for their answer.
+    open_count: AtomicUsize,
 }
 
 impl Later {
@@ -53,18 +60,47 @@ impl Later {
     }
 
     /// Keeps what a request waits for alive.
-    pub fn suspend(&self, id: RequestId, task: Py<PyAny>) {
-        lock(&self.suspended).insert(id, task);
+    pub fn suspend(&self, id: RequestId, task: Py<PyAny>, completion: Py<Completion>) {
+        lock(&self.suspended).insert(id, (task, completion));
     }
 
     /// It is over.
-    pub fn resume(&self, id: RequestId) -> Option<Py<PyAny>> {
+    pub fn resume(&self, id: RequestId) -> Option<Suspended> {
         lock(&self.suspended).remove(&id)
     }
 
-    /// How many requests wait.
-    pub fn suspended_count(&self) -> usize {
-        lock(&self.suspended).len()
+    /// Requests that Python has begun and not ended: also those whose peer has gone, which the connections do not count.
+    pub fn open_count(&self) -> usize {
+        self.open_count.load(Ordering::Relaxed)
+    }
+
+    /// Nobody will be answered any more. What waits is let go: from here Python's collector could not see that it is garbage.
+    pub fn close(&self) {
+        let exchanges = std::mem::take(&mut *lock(&self.exchanges));
+        let suspended = std::mem::take(&mut *lock(&self.suspended));
+        for (_, completion) in suspended.values() {
+            completion.get().close();
+        }
+        // Outside of the locks: the end of an object may run any Python code.
+        drop((exchanges, suspended));
+    }
+}
+
+/// Counts one request as open for as long as this lives.
+#[derive(Debug)]
+pub struct Ticket(Arc<Later>);
+
+impl Ticket {
+    /// For a request that is handed to Python.
+    pub fn new(later: &Arc<Later>) -> Self {
+        later.open_count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(later))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.open_count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -88,6 +124,8 @@ struct State {
     start: Option<(u16, Headers)>,
     is_started: bool,
     is_complete: bool,
+    /// Until the app has returned.
+    ticket: Option<Ticket>,
     unsent: usize,
     disconnected: bool,
     gone: bool,
@@ -105,7 +143,8 @@ impl Exchange {
         argument: Option<Py<PyAny>>,
     ) -> PyResult<()> {
         let id = request.id;
-        let exchange = Py::new(py, Self { request, later: Arc::clone(later), state: Mutex::default() })?;
+        let state = State { ticket: Some(Ticket::new(later)), ..State::default() };
+        let exchange = Py::new(py, Self { request, later: Arc::clone(later), state: Mutex::new(state) })?;
         lock(&later.exchanges).insert(id, exchange.clone_ref(py));
         let hook = hook.bind(py);
         let started = match argument {
@@ -209,21 +248,25 @@ impl Exchange {
 
     /// Begins the answer. Nothing is sent before the first `send`.
     fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let status = crate::response::checked_status(status)?;
         let headers = crate::response::headers_from(headers)?;
         let mut state = lock(&self.state);
-        if state.is_started {
-            return Err(PyRuntimeError::new_err("the answer was started already"));
+        if state.is_started || state.is_complete {
+            return Err(PyRuntimeError::new_err("http.response.start was sent, and the answer was started before"));
         }
         state.is_started = true;
-        state.start = Some((crate::response::checked_status(status)?, headers));
+        state.start = Some((status, headers));
         Ok(())
     }
 
     /// Sends a part of the body. True: so much is unsent that the app should wait for `on_writable`.
     fn send(&self, data: &[u8], more: bool) -> PyResult<bool> {
         let mut state = lock(&self.state);
-        if !state.is_started || state.is_complete {
-            return Err(PyRuntimeError::new_err("a body part was sent before the answer's start or after its end"));
+        if !state.is_started {
+            return Err(PyRuntimeError::new_err("http.response.body was sent before http.response.start"));
+        }
+        if state.is_complete {
+            return Err(PyRuntimeError::new_err("http.response.body was sent, and the answer was complete before"));
         }
         if state.gone {
             return Err(PyOSError::new_err("the peer has gone"));
@@ -251,7 +294,9 @@ impl Exchange {
             drop(state);
             callback.call0(py)?;
         } else {
-            state.on_writable = Some(callback);
+            let former = state.on_writable.replace(callback);
+            drop(state);
+            drop(former);
         }
         Ok(())
     }
@@ -263,19 +308,24 @@ impl Exchange {
             drop(state);
             callback.call0(py)?;
         } else {
-            state.on_disconnect = Some(callback);
+            let former = state.on_disconnect.replace(callback);
+            drop(state);
+            drop(former);
         }
         Ok(())
     }
 
-    /// Ends the exchange after an error: a 500 if nothing was sent, else the connection is cut.
-    fn fail(&self) {
+    /// The app has returned or raised. True: its answer is complete. If not: a 500 if nothing was sent, else the connection is cut.
+    fn finish(&self) -> bool {
         let mut state = lock(&self.state);
+        state.ticket = None;
         if !state.is_complete {
             state.is_complete = true;
             state.start = None;
             self.later.push(self.request.id, Part::Failed);
+            return false;
         }
+        true
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -288,8 +338,10 @@ impl Exchange {
     }
 
     fn __clear__(&self) {
-        let mut state = lock(&self.state);
-        state.on_writable = None;
-        state.on_disconnect = None;
+        let callbacks = {
+            let mut state = lock(&self.state);
+            (state.on_writable.take(), state.on_disconnect.take())
+        };
+        drop(callbacks); // Outside of the lock: the end of an object may run any Python code.
     }
 }

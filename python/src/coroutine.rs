@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turboapi_core::connection::Part;
 
-use crate::asgi::{Exchange, Later};
+use crate::asgi::{Exchange, Later, Ticket};
 use crate::handler::Hooks;
 use crate::plan::Plan;
 use crate::request::Retained;
@@ -93,58 +93,88 @@ impl AsyncioLoop {
 
     /// Whether the loop has something to do at once, or other timers than at the mark.
     pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.is_touched && (self.ready.bind(py).len()? > 0 || self.scheduled.bind(py).len()? != self.scheduled_count))
+        Ok(self.is_touched
+            && (self.ready.bind(py).len()? > 0 || self.scheduled.bind(py).len()? != self.scheduled_count))
     }
 }
 
 /// Called by asyncio when a request's task or future is done: answers the request.
+///
+/// It has no Python object of its own, only parts of the worker, which many share, so there is nothing for a collector to
+/// visit. It gives them back when it was called, or when the worker ends (`Later::close`).
 #[pyclass(frozen, module = "turboapi._core")]
 pub struct Completion {
-    plan: Arc<Plan>,
-    types: Arc<ResponseTypes>,
-    hooks: Arc<Hooks>,
-    later: Arc<Later>,
-    request: Mutex<Option<Retained>>,
+    call: Mutex<Option<Call>>,
+}
+
+/// What is needed to answer.
+pub struct Call {
+    /// The route's.
+    pub plan: Arc<Plan>,
+    /// The worker's.
+    pub types: Arc<ResponseTypes>,
+    /// The worker's.
+    pub hooks: Arc<Hooks>,
+    /// The worker's.
+    pub later: Arc<Later>,
+    /// Counts this call.
+    pub ticket: Ticket,
+    /// What was asked for.
+    pub request: Retained,
 }
 
 impl Completion {
     /// For one call.
-    pub fn new(
-        plan: Arc<Plan>,
-        types: Arc<ResponseTypes>,
-        hooks: Arc<Hooks>,
-        later: Arc<Later>,
-        request: Retained,
-    ) -> Self {
-        Self { plan, types, hooks, later, request: Mutex::new(Some(request)) }
+    pub fn new(call: Call) -> Self {
+        Self { call: Mutex::new(Some(call)) }
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn close(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Option<Call> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Call {
+    fn answer(self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Self { plan, types, hooks, later, ticket, request } = self;
+        let py = future.py();
+        drop(ticket);
+        drop(later.resume(request.id));
+        let mut body = Vec::new();
+        let result = future.call_method0(intern!(py, "result"));
+        let rendered = result.and_then(|value| response::render(&plan, &types, &value, &mut body));
+        let rendered = rendered.or_else(|error| response::from_exception(&types, &hooks, py, error));
+        let part = match rendered {
+            Ok(Rendered::Json { status }) => Part::Json { status, body: Bytes::from(body) },
+            Ok(Rendered::Whole { status, headers, body }) => Part::Whole { status, headers, body },
+            Ok(Rendered::Object(object)) => return Exchange::begin(py, request, &later, &hooks.respond, Some(object)),
+            Err(error) => {
+                let exception = error.into_value(py).into_any();
+                return Exchange::begin(py, request, &later, &hooks.raised, Some(exception));
+            }
+        };
+        later.push(request.id, part);
+        Ok(())
     }
 }
 
 #[pymethods]
 impl Completion {
-    fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = future.py();
-        let request = self.request.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(request) = request else {
-            return Ok(()); // A future calls back once.
+    fn __call__(&self, future: &Bound<'_, PyAny>) {
+        // A future calls back once, and not at all that counts when the worker has ended.
+        let Some(call) = self.take() else {
+            return;
         };
-        drop(self.later.resume(request.id));
-        let mut body = Vec::new();
-        let result = future.call_method0(intern!(py, "result"));
-        let rendered = result.and_then(|value| response::render(&self.plan, &self.types, &value, &mut body));
-        let rendered = rendered.or_else(|error| response::from_exception(&self.types, &self.hooks, py, error));
-        let part = match rendered {
-            Ok(Rendered::Json { status }) => Part::Json { status, body: Bytes::from(body) },
-            Ok(Rendered::Whole { status, headers, body }) => Part::Whole { status, headers, body },
-            Ok(Rendered::Object(object)) => {
-                return Exchange::begin(py, request, &self.later, &self.hooks.respond, Some(object));
-            }
-            Err(error) => {
-                let exception = error.into_value(py).into_any();
-                return Exchange::begin(py, request, &self.later, &self.hooks.raised, Some(exception));
-            }
-        };
-        self.later.push(request.id, part);
-        Ok(())
+        let (id, later) = (call.request.id, Arc::clone(&call.later));
+        if let Err(error) = call.answer(future) {
+            // Our own Python failed, not the app's, whose errors the hooks log.
+            error.write_unraisable(future.py(), None);
+            later.push(id, Part::Failed);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! HOT PATH: a whole request becomes a call of a Python function, and what that returns an answer.
 //!
-//! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`to_app`).
+//! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`).
 //! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that blocks to the thread pool.
 
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::request::{Request, RequestId};
-use turboapi_core::response::Answer;
+use turboapi_core::response::{Answer, Headers};
 use turboapi_core::router::Match;
 
-use crate::asgi::{Exchange, Later};
-use crate::coroutine::{AsyncioLoop, Completion};
+use crate::asgi::{Exchange, Later, Ticket};
+use crate::coroutine::{AsyncioLoop, Call, Completion};
 use crate::interpreter::{Arguments, FreshContext};
 use crate::plan::Plan;
 use crate::request::Retained;
@@ -75,6 +75,8 @@ pub struct PythonHandler {
     pub asyncio: AsyncioLoop,
     /// A `def` function that takes longer is a candidate for the thread pool.
     pub inline_budget: Duration,
+    /// Requests that Python may have begun and not ended, with those whose peer has gone.
+    pub open_max: usize,
     /// What exchanges have to be told when the connections have been dealt with.
     notices: Vec<(RequestId, Notice)>,
     arguments: Arguments,
@@ -96,6 +98,7 @@ impl PythonHandler {
             types: Arc::new(types),
             asyncio,
             inline_budget,
+            open_max: usize::MAX,
             notices: Vec::new(),
             arguments: Arguments::default(),
             scratch: Vec::new(),
@@ -157,14 +160,16 @@ impl Handler for Attached<'_, '_> {
         match request.matched {
             Match::Found(route) => match self.handler.routes.get(route.0 as usize).cloned().flatten() {
                 Some(plan) => self.native(&plan, request, answer),
-                None => self.to_app(request),
+                None => self.hand_to_app(request, answer),
             },
             Match::NotFound if self.answers_unmatched() => {
                 let done = answer.json(404, b"{\"detail\":\"Not Found\"}");
                 debug_assert!(done.is_ok(), "nothing was answered before");
                 Outcome::Answered
             }
-            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => self.to_app(request),
+            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => {
+                self.hand_to_app(request, answer)
+            }
         }
     }
 
@@ -181,11 +186,17 @@ impl<'py> Attached<'_, 'py> {
     /// A route with a plan.
     fn native(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
-            return self.to_app(request);
+            return self.hand_to_app(request, answer);
         }
         let result = if plan.is_coroutine {
+            if self.is_overloaded() {
+                return self.overloaded(answer);
+            }
             self.start_coroutine(plan, request).transpose()
         } else if plan.is_pooled() {
+            if self.is_overloaded() {
+                return self.overloaded(answer);
+            }
             self.start_in_pool(plan, request).err().map(Err)
         } else {
             Some(self.call_inline(plan))
@@ -194,6 +205,25 @@ impl<'py> Attached<'_, 'py> {
             Some(result) => self.answer_with(plan, result, request, answer),
             None => Outcome::Later,
         }
+    }
+
+    /// The core counts requests that somebody waits for. A peer that asks and goes leaves a handler behind, so those are
+    /// counted too.
+    fn is_overloaded(&self) -> bool {
+        self.handler.later.open_count() >= self.handler.open_max
+    }
+
+    #[cold]
+    fn overloaded(&mut self, answer: &mut Answer<'_>) -> Outcome {
+        self.handler.arguments.clear(self.py);
+        let mut headers = Headers::default();
+        let pushed = headers
+            .push(b"content-type", b"text/plain; charset=utf-8")
+            .and_then(|()| headers.push(b"retry-after", b"1"));
+        debug_assert!(pushed.is_ok(), "constant headers are well-formed");
+        let done = answer.whole(503, &headers, b"too many requests are being answered, try again in a second");
+        debug_assert!(done.is_ok(), "nothing was answered before");
+        Outcome::Answered
     }
 
     /// A `def` function, here and now: without a running loop, in a context of its own.
@@ -207,7 +237,9 @@ impl<'py> Attached<'_, 'py> {
         if plan.may_move() {
             let taken = started.elapsed();
             if plan.is_to_move(taken > self.handler.inline_budget) {
-                self.handler.hooks.moved.bind(py).call1((&plan.label, taken.as_secs_f64()))?;
+                if let Err(error) = self.handler.hooks.moved.bind(py).call1((&plan.label, taken.as_secs_f64())) {
+                    error.write_unraisable(py, None);
+                }
             }
         }
         result
@@ -226,7 +258,7 @@ impl<'py> Attached<'_, 'py> {
         let done = Bound::new(py, self.completion(plan, request))?;
         let pool = self.handler.hooks.pool.bind(py);
         let future = pool.call1((plan.endpoint.bind(py), arguments, &done))?;
-        self.handler.later.suspend(request.id, future.unbind());
+        self.handler.later.suspend(request.id, future.unbind(), done.unbind());
         Ok(())
     }
 
@@ -240,20 +272,21 @@ impl<'py> Attached<'_, 'py> {
             return task.call_method0(intern!(py, "result")).map(Some);
         }
         let done = Bound::new(py, self.completion(plan, request))?;
-        task.call_method1(intern!(py, "add_done_callback"), (done,))?;
-        self.handler.later.suspend(request.id, task.unbind());
+        task.call_method1(intern!(py, "add_done_callback"), (&done,))?;
+        self.handler.later.suspend(request.id, task.unbind(), done.unbind());
         Ok(None)
     }
 
     fn completion(&self, plan: &Arc<Plan>, request: &Request<'_>) -> Completion {
         let handler = &self.handler;
-        Completion::new(
-            Arc::clone(plan),
-            Arc::clone(&handler.types),
-            Arc::clone(&handler.hooks),
-            Arc::clone(&handler.later),
-            Retained::new(request),
-        )
+        Completion::new(Call {
+            plan: Arc::clone(plan),
+            types: Arc::clone(&handler.types),
+            hooks: Arc::clone(&handler.hooks),
+            later: Arc::clone(&handler.later),
+            ticket: Ticket::new(&handler.later),
+            request: Retained::new(request),
+        })
     }
 
     fn answer_with(
@@ -272,6 +305,8 @@ impl<'py> Attached<'_, 'py> {
             Ok(Rendered::Whole { status, headers, body }) => answer.whole_shared(status, &headers, body),
             Ok(Rendered::Object(object)) => return self.later_by(|hooks| &hooks.respond, request, Some(object)),
             Err(error) => {
+                // What failed before the call, for want of memory, has left them.
+                self.handler.arguments.clear(self.py);
                 let exception = error.into_value(self.py).into_any();
                 return self.later_by(|hooks| &hooks.raised, request, Some(exception));
             }
@@ -284,7 +319,10 @@ impl<'py> Attached<'_, 'py> {
     }
 
     /// What no plan covers: the app's own ASGI call.
-    fn to_app(&mut self, request: &Request<'_>) -> Outcome {
+    fn hand_to_app(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        if self.is_overloaded() {
+            return self.overloaded(answer);
+        }
         self.later_by(|hooks| &hooks.app, request, None)
     }
 
@@ -297,11 +335,10 @@ impl<'py> Attached<'_, 'py> {
     ) -> Outcome {
         let py = self.py;
         let hooks = Arc::clone(&self.handler.hooks);
-        let started = self
-            .handler
-            .asyncio
-            .show(py)
-            .and_then(|()| Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument));
+        let started =
+            self.handler.asyncio.show(py).and_then(|()| {
+                Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument)
+            });
         match started {
             Ok(()) => Outcome::Later,
             Err(error) => {
@@ -316,7 +353,12 @@ impl<'py> Attached<'_, 'py> {
     fn answers_unmatched(&mut self) -> bool {
         let hooks = &self.handler.hooks;
         hooks.answers_unmatched
-            && hooks.routes_changed.bind(self.py).call0().and_then(|changed| changed.is_truthy()).is_ok_and(|changed| !changed)
+            && hooks
+                .routes_changed
+                .bind(self.py)
+                .call0()
+                .and_then(|changed| changed.is_truthy())
+                .is_ok_and(|changed| !changed)
     }
 }
 

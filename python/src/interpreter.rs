@@ -1,10 +1,13 @@
-#![expect(unsafe_code, reason = "PyO3 has no safe form of these calls: a context per call, a call with a tuple of names")]
+#![expect(
+    unsafe_code,
+    reason = "PyO3 has no safe form of these calls: a context per call, a call with a tuple of names"
+)]
 //! The few calls into CPython that PyO3 does not offer, each wrapped so that the rest of the crate needs no unsafe.
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::thread::ThreadId;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -121,10 +124,12 @@ pub fn detached<T, F: FnOnce() -> T>(py: Python<'_>, work: F) -> T {
 ///
 /// The number may be wrong, and then the kernel says so (EBADF). INVARIANT: it stays open for as long as the worker listens
 /// on it, which the docstring of `Worker.listen` asks of the caller; the borrow itself lasts for one call.
-pub fn borrow_descriptor(descriptor: &RawFd) -> BorrowedFd<'_> {
-    debug_assert!(*descriptor >= 0, "Python's sockets have no other numbers");
-    // SAFETY: see the invariant; -1 is not among what `socket.fileno()` of an open socket returns.
-    unsafe { BorrowedFd::borrow_raw(*descriptor) }
+pub fn borrow_descriptor(descriptor: &RawFd) -> PyResult<BorrowedFd<'_>> {
+    if *descriptor < 0 {
+        return Err(PyValueError::new_err(format!("descriptor is {descriptor}: the socket is closed")));
+    }
+    // SAFETY: see the invariant; -1, the only number that a `BorrowedFd` may not have, was refused just now.
+    Ok(unsafe { BorrowedFd::borrow_raw(*descriptor) })
 }
 
 /// A value of one thread inside an object that Python may hand to any.

@@ -1,4 +1,7 @@
-#![expect(unsafe_code, reason = "reads the text of compact strings in place; a copy of each would cost more than the rest")]
+#![expect(
+    unsafe_code,
+    reason = "reads the text of compact strings in place; a copy of each would cost more than the rest"
+)]
 //! JSON out: the bytes that `json.dumps(jsonable_encoder(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))`
 //! gives, for values of exactly the built-in types. Everything else is `NotPlain`, and Python's own encoder has it.
 //!

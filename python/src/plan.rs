@@ -197,7 +197,9 @@ impl Parameter {
         let wire_name: String = parameter.getattr("wire_name")?.extract()?;
         let source = match parameter.getattr("source")?.extract::<&str>()? {
             "path" => Source::Path(path_names.iter().position(|name| *name == wire_name).ok_or_else(|| {
-                pyo3::exceptions::PyValueError::new_err(format!("no path parameter {wire_name}, there are {path_names:?}"))
+                pyo3::exceptions::PyValueError::new_err(format!(
+                    "no path parameter {wire_name}, there are {path_names:?}"
+                ))
             })?),
             "query" => Source::Query(wire_name),
             "header" => Source::Header(wire_name),
@@ -234,7 +236,9 @@ impl Parameter {
 
     fn text<'r>(&self, request: &Request<'r>) -> Option<Cow<'r, str>> {
         match &self.source {
-            Source::Path(index) => request.params.spans().get(*index).map(|span| Cow::Borrowed(&request.path[span.clone()])),
+            Source::Path(index) => {
+                request.params.spans().get(*index).map(|span| Cow::Borrowed(&request.path[span.clone()]))
+            }
             // As in Starlette's QueryParams: the last one wins.
             Source::Query(name) => {
                 let query = request.query();

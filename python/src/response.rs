@@ -1,7 +1,9 @@
 //! What a function returned, as an answer: the order of the questions is FastAPI's.
 //!
-//! 1. A `Response` is used as it is. 2. A declared response class makes one. 3. A response model is validated and dumped by
-//! pydantic. 4. Plain values are written by `json.rs`, all others by FastAPI's own encoder.
+//! 1. A `Response` is used as it is.
+//! 2. A declared response class makes one.
+//! 3. A response model is validated and dumped by pydantic.
+//! 4. Plain values are written by `json.rs`, all others by FastAPI's own encoder.
 
 use bytes::Bytes;
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -62,7 +64,12 @@ impl ResponseTypes {
 }
 
 /// Makes an answer of `value`. JSON goes to `scratch`, which is cleared first.
-pub fn render(plan: &Plan, types: &ResponseTypes, value: &Bound<'_, PyAny>, scratch: &mut Vec<u8>) -> PyResult<Rendered> {
+pub fn render(
+    plan: &Plan,
+    types: &ResponseTypes,
+    value: &Bound<'_, PyAny>,
+    scratch: &mut Vec<u8>,
+) -> PyResult<Rendered> {
     let py = value.py();
     scratch.clear();
     if plan.writes_plain_json() {
@@ -75,12 +82,32 @@ pub fn render(plan: &Plan, types: &ResponseTypes, value: &Bound<'_, PyAny>, scra
         return from_response(types, value);
     }
     if let Some(render) = &plan.render {
-        return from_response(types, &render.bind(py).call1((value,))?);
+        return from_response(types, &render.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?);
     }
     let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
-    let body = encode.bind(py).call1((value,))?;
+    let body = encode.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?;
     scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
     Ok(Rendered::Json { status: plan.status })
+}
+
+/// The same exception, with a note for the log that says of which route and which value no answer could be made.
+#[cold]
+fn noted(plan: &Plan, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let py = value.py();
+    let exception = error.value(py);
+    let add = || -> PyResult<()> {
+        // An exception that is raised again and again gets one note.
+        if !exception.hasattr(intern!(py, "__notes__"))? {
+            let class = value.get_type().fully_qualified_name()?;
+            let note = format!("{} returned a value of type {class} that could not be made an answer", plan.label);
+            exception.call_method1(intern!(py, "add_note"), (note,))?;
+        }
+        Ok(())
+    };
+    if let Err(problem) = add() {
+        problem.write_unraisable(py, None);
+    }
+    error
 }
 
 /// Takes a response apart, if it is one that can be.
@@ -92,7 +119,10 @@ pub fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyRe
     let status = checked_status(response.getattr(intern!(py, "status_code"))?.extract()?)?;
     let headers = headers_from(&response.getattr(intern!(py, "raw_headers"))?)?;
     let body = response.getattr(intern!(py, "body"))?;
-    let body = body.cast::<PyBytes>()?.as_bytes();
+    let Ok(body) = body.cast_exact::<PyBytes>().map(PyBytesMethods::as_bytes) else {
+        // A memoryview: Starlette allows that too.
+        return Ok(Rendered::Object(response.clone().unbind()));
+    };
     if headers.content_length().is_some_and(|length| length != body.len() as u64) {
         // FastAPI empties the body of a 205 and leaves its length; what the server does with it is for the ASGI path to say.
         return Ok(Rendered::Object(response.clone().unbind()));
@@ -115,9 +145,9 @@ pub fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exce
 pub fn headers_from(pairs: &Bound<'_, PyAny>) -> PyResult<Headers> {
     let mut headers = Headers::default();
     for pair in pairs.try_iter()? {
-        let (name, value): (PyBackedBytes, PyBackedBytes) = pair?.extract().map_err(|problem: PyErr| {
-            PyTypeError::new_err(format!("headers must be pairs of bytes: {problem}"))
-        })?;
+        let (name, value): (PyBackedBytes, PyBackedBytes) = pair?
+            .extract()
+            .map_err(|problem: PyErr| PyTypeError::new_err(format!("headers must be pairs of bytes: {problem}")))?;
         headers.push(&name, &value).map_err(|problem| error::header(&problem))?;
     }
     Ok(headers)

@@ -27,7 +27,8 @@ impl Router {
             .into_iter()
             .map(|(template, methods, text)| Ok(RouteSpec { template, methods, kind: kind(&text)? }))
             .collect::<PyResult<_>>()?;
-        let router = router::Router::new(specs, redirect_slashes).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let router =
+            router::Router::new(specs, redirect_slashes).map_err(|error| PyValueError::new_err(error.to_string()))?;
         Ok(Self(router))
     }
 

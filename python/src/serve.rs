@@ -13,7 +13,7 @@ use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::limits::Limits;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::{Answer, Preamble};
-use turboapi_core::router::{Router, RouteSpec};
+use turboapi_core::router::{RouteSpec, Router};
 use turboapi_core::worker;
 use turboapi_platform::probe::{self, Backend, Requested};
 use turboapi_platform::{IoConfig, Platform, Wait};
@@ -42,6 +42,9 @@ fn choose(wish: &str) -> PyResult<probe::Choice> {
 }
 
 /// One core's server. It is made, turned and closed on one thread.
+///
+/// INVARIANT: whoever makes one closes it. Until then it is a root, not garbage, as its thread runs in it; afterwards it
+/// holds no Python object. So it takes no part in garbage collection.
 #[pyclass(module = "turboapi._core")]
 pub struct Worker {
     server: ThreadBound<Box<dyn Serve>>,
@@ -50,13 +53,14 @@ pub struct Worker {
 
 /// A worker over one of the platforms.
 trait Serve {
-    fn listen(&mut self, descriptor: RawFd) -> std::io::Result<()>;
+    fn listen(&mut self, descriptor: RawFd) -> PyResult<()>;
     fn set_routes(&mut self, router: Router, handler: PythonHandler);
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool>;
     fn drain(&mut self, timeout: Duration);
     fn is_drained(&self) -> bool;
+    fn listens(&self) -> bool;
     fn statistics(&self) -> Statistics;
-    fn finish(self: Box<Self>) -> std::io::Result<()>;
+    fn finish(self: Box<Self>, py: Python<'_>) -> std::io::Result<()>;
 }
 
 struct Statistics {
@@ -146,12 +150,16 @@ impl<P: Platform> Server<P> {
                 Some(Duration::ZERO) => Wait::Poll,
                 Some(left) => Wait::For(left),
             };
+            let listened = self.worker.listens();
             let seen = self.turn(py, wait)?;
             self.apply_answers(py);
             if seen.watch {
                 return Ok(true);
             }
-            if wait == Wait::Poll || seen.woken || self.worker.is_drained() || self.has_loop_work(py)? {
+            // The worker's Python part closes its sockets when nobody accepts from them any more.
+            let has_stopped_listening = listened && !self.worker.listens();
+            let is_for_python = seen.woken || has_stopped_listening || self.worker.is_drained();
+            if wait == Wait::Poll || is_for_python || self.has_loop_work(py)? {
                 return Ok(false);
             }
         }
@@ -159,15 +167,17 @@ impl<P: Platform> Server<P> {
 }
 
 impl<P: Platform> Serve for Server<P> {
-    fn listen(&mut self, descriptor: RawFd) -> std::io::Result<()> {
-        self.worker.listen(borrow_descriptor(&descriptor))
+    fn listen(&mut self, descriptor: RawFd) -> PyResult<()> {
+        Ok(self.worker.listen(borrow_descriptor(&descriptor)?)?)
     }
 
-    fn set_routes(&mut self, router: Router, handler: PythonHandler) {
-        self.worker.shared_mut().router = router;
+    fn set_routes(&mut self, router: Router, mut handler: PythonHandler) {
+        let shared = self.worker.shared_mut();
+        shared.router = router;
+        handler.open_max = shared.limits.handlers_in_flight_max;
         match &mut self.handler {
             // What is under way stays known.
-            Some(present) => present.routes = handler.routes,
+            Some(present) => (present.routes, present.hooks) = (handler.routes, handler.hooks),
             None => self.handler = Some(handler),
         }
     }
@@ -178,7 +188,11 @@ impl<P: Platform> Serve for Server<P> {
             handler.asyncio.mark(py)?;
         }
         self.apply_answers(py);
-        let seen = if self.has_loop_work(py)? { self.select_until(py, Some(Instant::now())) } else { self.select_until(py, deadline) };
+        let seen = if self.has_loop_work(py)? {
+            self.select_until(py, Some(Instant::now()))
+        } else {
+            self.select_until(py, deadline)
+        };
         if let Some(handler) = &mut self.handler {
             handler.asyncio.show(py)?;
         }
@@ -193,6 +207,10 @@ impl<P: Platform> Serve for Server<P> {
         self.worker.is_drained()
     }
 
+    fn listens(&self) -> bool {
+        self.worker.listens()
+    }
+
     fn statistics(&self) -> Statistics {
         Statistics {
             worker: self.worker.statistics(),
@@ -201,8 +219,13 @@ impl<P: Platform> Serve for Server<P> {
         }
     }
 
-    fn finish(self: Box<Self>) -> std::io::Result<()> {
-        self.worker.finish(FINISH_PATIENCE)
+    fn finish(self: Box<Self>, py: Python<'_>) -> std::io::Result<()> {
+        let Self { worker, handler, .. } = *self;
+        // Here, while the thread is attached: it holds Python objects.
+        if let Some(handler) = handler {
+            handler.later.close();
+        }
+        detached(py, || worker.finish(FINISH_PATIENCE))
     }
 }
 
@@ -231,8 +254,9 @@ impl Worker {
             Ok(server) => Ok(Self { server: ThreadBound::new(server), backend: choice.backend.name() }),
             // A ring that the probe got may be refused to a worker: descriptors, or locked memory, ran out in between.
             Err(error) if !choice.is_forced => {
-                let server = open(Backend::Epoll, shared()?, watch)
-                    .map_err(|second| PyOSError::new_err(format!("{}: {error}; epoll: {second}", choice.backend.name())))?;
+                let server = open(Backend::Epoll, shared()?, watch).map_err(|second| {
+                    PyOSError::new_err(format!("{}: {error}; epoll: {second}", choice.backend.name()))
+                })?;
                 Ok(Self { server: ThreadBound::new(server), backend: Backend::Epoll.name() })
             }
             Err(error) => Err(PyOSError::new_err(format!("{} cannot be opened: {error}", choice.backend.name()))),
@@ -270,7 +294,8 @@ impl Worker {
         let router = Router::new(specs, redirect_slashes).map_err(|error| invalid(&error))?;
         let budget = Duration::try_from_secs_f64(inline_budget).map_err(|error| invalid(&error))?;
         let types = ResponseTypes::new(response, plain_responses);
-        let mut handler = PythonHandler::new(Arc::new(Hooks::new(hooks)?), types, AsyncioLoop::new(event_loop)?, budget);
+        let mut handler =
+            PythonHandler::new(Arc::new(Hooks::new(hooks)?), types, AsyncioLoop::new(event_loop)?, budget);
         for (index, native) in (0..).zip(natives) {
             let native = native.bind(py);
             let route = turboapi_core::router::RouteId(index);
@@ -283,7 +308,7 @@ impl Worker {
 
     /// Accepts from a listening socket, which the caller keeps open.
     fn listen(&mut self, descriptor: RawFd) -> PyResult<()> {
-        Ok(self.server.get()?.listen(descriptor)?)
+        self.server.get()?.listen(descriptor)
     }
 
     /// Serves until asyncio has something to do or the time is over. True: the watched descriptor is readable.
@@ -305,10 +330,16 @@ impl Worker {
         Ok(self.server.get()?.is_drained())
     }
 
+    /// Whether a listening socket is still accepted from.
+    #[getter]
+    fn listening(&mut self) -> PyResult<bool> {
+        Ok(self.server.get()?.listens())
+    }
+
     /// Ends everything. Nothing happens the second time.
     fn close(&mut self, py: Python<'_>) -> PyResult<()> {
         match self.server.take()? {
-            Some(server) => Ok(detached(py, || server.finish())?),
+            Some(server) => Ok(server.finish(py)?),
             None => Ok(()),
         }
     }
@@ -330,10 +361,17 @@ impl Worker {
 fn open(backend: Backend, shared: Shared, watch: RawFd) -> std::io::Result<Box<dyn Serve>> {
     Ok(match backend {
         #[cfg(target_os = "linux")]
+        Backend::Uring => Box::new(Server::<turboapi_platform::uring::Uring>::open(shared, watch)?),
+        #[cfg(target_os = "linux")]
         Backend::Epoll => Box::new(Server::<turboapi_platform::epoll::Epoll>::open(shared, watch)?),
         #[cfg(target_os = "linux")]
         Backend::Monoio => Box::new(Server::<turboapi_platform::monoio::Monoio>::open(shared, watch)?),
-        other => return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, format!("{} is not built in", other.name()))),
+        other => {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::Unsupported,
+                format!("{} is not built in", other.name()),
+            ));
+        }
     })
 }
 
@@ -343,7 +381,8 @@ fn limits_from(values: &Bound<'_, PyDict>) -> PyResult<Limits> {
     for (name, value) in values.iter() {
         let name: String = name.extract()?;
         let seconds = || -> PyResult<Duration> {
-            Duration::try_from_secs_f64(value.extract()?).map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
+            Duration::try_from_secs_f64(value.extract()?)
+                .map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
         };
         match name.as_str() {
             "request_line_bytes_max" => limits.request_line_bytes_max = value.extract()?,

@@ -1,10 +1,22 @@
 """What Python sees of the extension module; checked against the built module by tests/test_stub.py."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
+
+from .plan import NativeRoute
 
 __version__: str
 
+def probe(wish: str) -> tuple[str, str]:
+    """Which backend serves for this wish, and why: `(name, reason)`.
+
+    Raises:
+        ValueError: the wish has no meaning.
+        OSError: it cannot be had.
+    """
+
+@final
 class Exchange:
     """One request that the app's own ASGI call answers, and the way back. Belongs to one worker's thread."""
 
@@ -24,42 +36,74 @@ class Exchange:
     def client(self) -> tuple[str, int] | None: ...
     @property
     def body(self) -> bytes: ...
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Begins the answer; nothing is sent before the first `send`. Raises ValueError for a header that HTTP cannot hold."""
-    def send(self, data: bytes, more: bool) -> bool:
-        """Sends a part of the body. True: so much is unsent that the caller should await `writable` first."""
-    def on_writable(self, callback: Callable[[], object]) -> None:
-        """Calls back once, on the worker's thread, when what was sent has left or the peer is gone."""
-    def on_disconnect(self, callback: Callable[[], object]) -> None:
-        """Calls back once, on the worker's thread, when the peer is gone or the answer is complete."""
     @property
     def disconnected(self) -> bool: ...
     @property
     def started(self) -> bool: ...
-    def fail(self) -> None:
-        """Ends the exchange after an error: a 500 if nothing was started, else the connection is cut."""
+    @property
+    def complete(self) -> bool: ...
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Begins the answer; nothing is sent before the first `send`. Raises ValueError for what HTTP cannot hold."""
+    def send(self, data: bytes, more: bool) -> bool:
+        """Sends a part of the body. True: so much is unsent that the caller should wait for `on_writable`.
 
+        Raises:
+            OSError: the peer has gone.
+        """
+    def on_writable(self, callback: Callable[[], object]) -> None:
+        """Calls back once, on the worker's thread, when what was sent has left or the peer is gone. In place of any former callback."""
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
+        """Calls back once, on the worker's thread, when the peer is gone or the answer is complete. In place of any former callback."""
+    def finish(self) -> bool:
+        """The app has returned or raised. True: its answer is complete. If not: a 500 if nothing was sent, else the connection is cut."""
+
+@final
+class Completion:
+    """Called by asyncio when a request's task or future is done: answers the request. Not made from Python."""
+
+    def __call__(self, future: Any) -> None: ...
+
+@final
+class Router:
+    """A route table that is not served. `specs`: (template, methods, kind), in order of registration."""
+
+    def __init__(self, specs: Sequence[tuple[str, Sequence[str], str]], redirect_slashes: bool) -> None: ...
+    def find(self, method: str, path: str) -> tuple[Any, ...]:
+        """("found", index, parameters), ("method_not_allowed", allow), ("redirect", path), ("not_found",) or ("ask",)."""
+
+@final
 class Worker:
-    """One core's server. Unsendable: it is made, turned and closed on one thread."""
+    """One core's server: it is made, turned and closed on one thread, and whoever makes it closes it."""
 
-    def __init__(self, *, backend: str, limits: dict[str, float | int], watch: int, server_header: str | None, date_header: bool) -> None: ...
+    def __init__(
+        self, *, backend: str, limits: dict[str, int | float], watch: int, server_header: str | None, date_header: bool
+    ) -> None: ...
     @property
     def backend(self) -> str: ...
+    @property
+    def drained(self) -> bool: ...
+    @property
+    def listening(self) -> bool: ...
     def start(
         self,
         *,
-        loop: Any,
-        routes: Sequence[tuple[str, Sequence[str], str, Any | None]],
+        event_loop: AbstractEventLoop,
+        routes: Sequence[tuple[str, Sequence[str], str, NativeRoute | None]],
         redirect_slashes: bool,
-        fallback: Callable[[Exchange], object],
         hooks: Any,
+        response: type,
+        plain_responses: Sequence[type],
+        inline_budget: float,
     ) -> None:
-        """`routes`: (template, methods, kind "route" | "prefix" | "opaque", plan.NativeRoute or None for the app's own ASGI call), in order of registration."""
-    def listen(self, descriptor: int) -> None: ...
+        """`routes`: (template, methods, kind "route" | "prefix" | "opaque", plan or None for the app's own ASGI call), in order of
+        registration. Called again when the app has got further ones."""
+    def listen(self, descriptor: int) -> None:
+        """Accepts from a listening socket, which the caller keeps open until `close`."""
     def select(self, timeout: float | None) -> bool:
         """Serves until asyncio has something to do or the time is over. True: the watched descriptor is readable."""
-    def drain(self, timeout: float) -> None: ...
-    @property
-    def drained(self) -> bool: ...
-    def close(self) -> None: ...
-    def statistics(self) -> dict[str, int]: ...
+    def drain(self, timeout: float) -> None:
+        """Stops accepting, closes what is idle, lets what was begun finish, and ends what is left after `timeout` seconds."""
+    def close(self) -> None:
+        """Ends everything. Nothing happens the second time."""
+    def statistics(self) -> dict[str, int]:
+        """Counters of this worker."""

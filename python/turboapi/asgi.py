@@ -10,6 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from fastapi.encoders import jsonable_encoder
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
 from ._core import Exchange
 
 logger = logging.getLogger("turboapi")
@@ -77,21 +81,26 @@ class Gateway:
             task.add_done_callback(self.tasks.discard)
 
     async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
-        call = Call(exchange, self._loop)
+        call = Call(exchange)
         try:
             await app(scope, call.receive, call.send)
-        except asyncio.CancelledError:
-            exchange.fail()
-            raise
-        except ClientDisconnectedError:
-            exchange.fail()
+        except asyncio.CancelledError as error:
+            exchange.finish()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            self.report(scope, error)  # nobody cancelled this task: the app raised it
         except BaseException as error:  # SystemExit too: one request must not end the worker
+            exchange.finish()
+            if is_disconnect(error):
+                return
+            if self._loop.is_closed():  # the worker has ended, and this is how its last coroutines learn of it
+                raise
             self.report(scope, error)
-            exchange.fail()
         else:
-            if not exchange.complete and not exchange.disconnected:
+            was_disconnected = exchange.disconnected
+            if not exchange.finish() and not was_disconnected:
                 logger.error("%s %r: the app returned before its answer was complete", scope["method"], scope["path"])
-                exchange.fail()
 
     def report(self, scope: Scope, error: BaseException) -> None:
         """Logs what an app or a handler raised; nothing of it goes to the peer."""
@@ -100,25 +109,58 @@ class Gateway:
             error.__traceback__ = scope["turboapi.traceback"]
         if self._exceptions is not None:
             self._exceptions.append(error)
-        logger.error("%s %r raised %s", scope["method"], scope["path"], type(error).__name__, exc_info=error)
+        logger.error("%s %r raised %s", scope["method"], scope["path"], in_one_line(scope, error), exc_info=error)
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether all that failed is that the peer has gone: Starlette makes an error of its own of ours."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_disconnect(part) for part in error.exceptions)
+    return isinstance(error, ClientDisconnectedError | ClientDisconnect)
+
+
+def in_one_line(scope: Scope, error: BaseException) -> str:
+    """`ValueError`, and if JSON could not hold what a route returned: which route, and the type that JSON cannot hold."""
+    words = [type(error).__name__]
+    if notes := getattr(error, "__notes__", None):  # a native route's, with its path
+        words.append(str(notes[0]))
+    unwritable, step = None, error.__traceback__
+    while step is not None:
+        # FastAPI's and Starlette's own errors do not say what it was, their frames do.
+        if step.tb_frame.f_code is jsonable_encoder.__code__:
+            unwritable = step.tb_frame.f_locals.get("obj")
+        elif step.tb_frame.f_code is JSONResponse.render.__code__:
+            unwritable = step.tb_frame.f_locals.get("content")
+        step = step.tb_next
+    if unwritable is not None:
+        route = getattr(scope.get("route"), "path", None)
+        where = "" if notes or route is None else f" in the answer of {route}"
+        words.append(f"JSON cannot hold a {type(unwritable).__qualname__}{where} ({str(error)[:200]!r})")
+    return "; ".join(words)
 
 
 class Call:
-    """`receive` and `send` of one request."""
+    """`receive` and `send` of one request. Any number of tasks of the app may wait in them."""
 
-    __slots__ = ("_exchange", "_is_body_received", "_loop")
+    __slots__ = ("_disconnected", "_exchange", "_is_body_received", "_writable")
 
-    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._loop = loop
         self._is_body_received = False
+        self._disconnected: asyncio.Event | None = None
+        self._writable: asyncio.Event | None = None
 
     async def receive(self) -> Message:
         """The body, which is whole, and after that the end: when the peer is gone or has its answer."""
         if not self._is_body_received:
             self._is_body_received = True
             return {"type": "http.request", "body": self._exchange.body, "more_body": False}
-        await self._wait(self._exchange.on_disconnect)
+        if not self._exchange.disconnected:
+            if self._disconnected is None:
+                # One for all who ask, however often: most of them look and go, as `request.is_disconnected()` does.
+                self._disconnected = asyncio.Event()
+                self._exchange.on_disconnect(self._disconnected.set)
+            await self._disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -131,9 +173,13 @@ class Call:
         """
         kind = message["type"]
         if kind == "http.response.body":
-            is_full = self._send_body(message.get("body", b""), message.get("more_body", False))
+            is_full = self._send_body(message.get("body", b""), bool(message.get("more_body", False)))
             if is_full:
-                await self._wait(self._exchange.on_writable)
+                if self._writable is None:
+                    self._writable = asyncio.Event()
+                self._writable.clear()
+                self._exchange.on_writable(self._writable.set)
+                await self._writable.wait()
         elif kind == "http.response.start":
             self._exchange.start(message["status"], message.get("headers", ()))
         else:
@@ -141,11 +187,7 @@ class Call:
 
     def _send_body(self, data: Any, more: bool) -> bool:
         try:
-            return self._exchange.send(data if isinstance(data, bytes) else bytes(data), more)
+            # A memoryview first: bytes(7) would be seven zeros.
+            return self._exchange.send(data if type(data) is bytes else bytes(memoryview(data)), more)
         except OSError as error:
             raise ClientDisconnectedError(str(error)) from None
-
-    async def _wait(self, register: Callable[[Callable[[], object]], None]) -> None:
-        future = self._loop.create_future()
-        register(lambda: future.done() or future.set_result(None))
-        await future

@@ -13,7 +13,7 @@ import logging
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,7 +45,8 @@ class WorkerSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._stock = selectors.DefaultSelector()
         self._select: Callable[[float | None], bool] = self._not_open
-        self.on_drained: Callable[[], None] = lambda: None
+        self.is_draining = False
+        self.on_drain_step: Callable[[], None] = lambda: None
 
     def _not_open(self, timeout: float | None) -> bool:
         raise RuntimeError("the selector is used before the worker is open")
@@ -62,8 +63,8 @@ class WorkerSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         is_ready = self._select(timeout)
-        if self._core.drained:
-            self.on_drained()
+        if self.is_draining:
+            self.on_drain_step()
         return self._stock.select(0) if is_ready else []
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -82,7 +83,9 @@ class WorkerSelector(selectors.BaseSelector):
         return self._stock.get_key(fileobj)
 
     def close(self) -> None:
-        self._select = self._not_open  # a bound method of the worker, which is to go with its thread
+        # Tasks know the loop, and the loop its selector: a task that an app keeps must not keep the worker too.
+        self._select = self._not_open
+        self.on_drain_step = lambda: None
         self._stock.close()
 
 
@@ -92,7 +95,7 @@ class Worker:
     Args:
         app: the ASGI app; a FastAPI's routes are compiled into native plans where they can be.
         config: the settings.
-        sockets: listening sockets, which the caller keeps open.
+        sockets: listening sockets, this worker's own. They are closed when it stops to accept.
         index: number of this worker, for the log.
         exceptions: where each exception that became a 500 is put.
         on_ready: called when requests are accepted.
@@ -149,7 +152,7 @@ class Worker:
 
     def _open(self, stack: contextlib.ExitStack) -> asyncio.AbstractEventLoop:
         config = self._config
-        selector = WorkerSelector()
+        selector = self._selector = WorkerSelector()
         stack.callback(selector.close)
         try:
             self._core = _core.Worker(
@@ -163,7 +166,7 @@ class Worker:
             raise StartError(f"worker {self._index} cannot start: {error}") from error
         stack.callback(self._core.close)
         selector.open(self._core)
-        selector.on_drained = self._on_drained
+        selector.on_drain_step = self._on_drain_step
         loop = asyncio.SelectorEventLoop(selector)
         # After it: the loop closes the selector itself, and its own socket pair before that.
         stack.callback(loop.close)
@@ -224,9 +227,18 @@ class Worker:
         self._on_ready()
         self._is_serving = True
         try:
-            loop.run_forever()
+            self._until_stopped(loop)
         finally:
             self._is_serving = False
+
+    def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            try:
+                return loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # No signal comes to this thread: a handler or its task raised it, after it was suspended. asyncio has kept it
+                # for whoever waits for that task, and ends the loop with it too. The other requests go on.
+                logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
 
     def _drain(self) -> None:
         if self._starting is not None:
@@ -234,6 +246,7 @@ class Worker:
             return
         config = self._config
         assert self._loop is not None
+        self._selector.is_draining = True
         self._core.drain(config.drain_timeout + config.cancel_timeout)
         self._loop.call_later(config.drain_timeout, self._cancel_requests)
 
@@ -251,25 +264,44 @@ class Worker:
         assert self._loop is not None
         self._cancel_requests()
         self._core.drain(0)
-        self._on_drained()
+        self._stop_loop()
 
-    def _on_drained(self) -> None:
-        """Nobody is connected any more."""
+    def _on_drain_step(self) -> None:
+        """Something may have ended: the backlog is empty, or nobody is connected any more."""
+        if not self._core.listening:
+            # Now, not when the last request has ended: who connects from here on is refused, and does not wait in vain.
+            for listener in self._sockets:
+                listener.close()
+        if self._core.drained:
+            self._stop_loop()
+
+    def _stop_loop(self) -> None:
         if self._is_serving and self._loop is not None:
             self._loop.stop()
 
     def _end_app(self, loop: asyncio.AbstractEventLoop) -> None:
         """Waits for what requests left running (background tasks), ends the app, and everything that it left behind."""
         config = self._config
-        loop.run_until_complete(self._finish_requests())
-        loop.run_until_complete(self._lifespan.shutdown(config.cancel_timeout))
+        self._complete(loop, self._finish_requests())
+        self._complete(loop, self._lifespan.shutdown(config.cancel_timeout))
         self._executor.shutdown(wait=False, cancel_futures=True)
         left = asyncio.all_tasks(loop)
         for task in left:
             task.cancel()
         if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=config.cancel_timeout))
-        loop.run_until_complete(loop.shutdown_asyncgens())
+            self._complete(loop, asyncio.wait(left, timeout=config.cancel_timeout))
+        self._complete(loop, loop.shutdown_asyncgens())
+
+    def _complete(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = loop.create_task(coroutine)
+        while True:
+            try:
+                loop.run_until_complete(task)
+                return
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done():
+                    raise
+                logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
 
     async def _finish_requests(self) -> None:
         if self._is_aborting or not (tasks := self._requests()):
@@ -335,9 +367,7 @@ class Hooks:
 
     def raised(self, exchange: _core.Exchange, exception: BaseException) -> None:
         """A native handler raised: the app's exception handlers have it."""
-        self._gateway.start(
-            self._error_app, exchange, **{"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
-        )
+        self._gateway.start(self._error_app, exchange, **{"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__})
 
     def http_response(self, exception: BaseException) -> Response | None:
         """The answer to a plain HTTPException, by FastAPI's own handler, which waits for nothing."""
