@@ -84,5 +84,11 @@ fn main() -> io::Result<()> {
     let port = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
     let choice = Requested::parse(&name).and_then(choose).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     writeln!(io::stdout(), "{}: {}", choice.backend.name(), choice.reason)?;
-    choice.start(&IoConfig::default(), Serve { port })?
+    let mut config = IoConfig::default();
+    // `BUFFERS=256x4096`: how many receive buffers, of how many bytes.
+    if let Some((count, bytes)) = std::env::var("BUFFERS").ok().as_deref().and_then(|sizes| sizes.split_once('x')) {
+        let number = |text: &str| text.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
+        (config.receive_buffers, config.receive_buffer_bytes) = (number(count)?, number(bytes)?);
+    }
+    choice.start(&config, Serve { port })?
 }

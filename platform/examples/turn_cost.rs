@@ -92,5 +92,11 @@ fn main() -> io::Result<()> {
     let name = arguments.next().unwrap_or_default();
     let connections = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(64);
     let choice = Requested::parse(&name).and_then(choose).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    choice.start(&IoConfig::default(), Measure { connections })?
+    let mut config = IoConfig::default();
+    // `BUFFERS=256x4096`: how many receive buffers, of how many bytes.
+    if let Some((count, bytes)) = std::env::var("BUFFERS").ok().as_deref().and_then(|sizes| sizes.split_once('x')) {
+        let number = |text: &str| text.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error));
+        (config.receive_buffers, config.receive_buffer_bytes) = (number(count)?, number(bytes)?);
+    }
+    choice.start(&config, Measure { connections })?
 }

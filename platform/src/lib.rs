@@ -20,9 +20,11 @@
 // The kernel's interfaces are made of C integers; where a value could really be cut, the line says why it is not.
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-// Reading order: which backend, the backends, what they share. `uring`, `kqueue` (over `readiness`) and `tokio_uring` (a
-// feature) have their places beside these.
+// Reading order: which backend, the backends, what they share. `kqueue` (over `readiness`) and `tokio_uring` (a feature) have
+// their places beside these.
 pub mod probe;
+#[cfg(target_os = "linux")]
+pub mod uring;
 pub mod readiness;
 #[cfg(target_os = "linux")]
 pub mod epoll;

@@ -12,7 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 #[cfg(target_os = "linux")]
-use crate::{ConnectionId, Event, Wait, epoll::Epoll, monoio::Monoio};
+use crate::{ConnectionId, Event, Wait, epoll::Epoll, monoio::Monoio, uring::Uring};
 use crate::{IoConfig, Platform};
 
 /// The environment variable that overrides the choice.
@@ -30,7 +30,7 @@ const PROBE_TIME: Duration = Duration::from_secs(1);
 /// A way to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// The raw ring, Linux 6.1 and later. Not in this build yet.
+    /// The raw ring, Linux 6.1 and later.
     Uring,
     /// io_uring through monoio, Linux 5.6 and later.
     Monoio,
@@ -98,7 +98,7 @@ impl fmt::Display for BackendError {
                 Backend::ALL.iter().try_for_each(|backend| write!(formatter, ", {}", backend.name()))
             }
             Self::NotBuilt { backend } => {
-                let allowed = if cfg!(target_os = "linux") { "auto, monoio and epoll" } else { "auto" };
+                let allowed = if cfg!(target_os = "linux") { "auto, uring, monoio and epoll" } else { "auto" };
                 write!(formatter, "{VARIABLE} is {:?}, which this build does not have; it has {allowed}", backend.name())
             }
             Self::Refused { backend, error } => {
@@ -166,7 +166,8 @@ cfg_if::cfg_if! {
             if LINUX_DEFAULT == Backend::Epoll {
                 return Ok(Choice { backend: Backend::Epoll, reason: "it is the default".to_owned(), is_forced: false });
             }
-            let (backend, reason) = match probe_monoio() {
+            let probed = if LINUX_DEFAULT == Backend::Uring { probe_uring() } else { probe_monoio() };
+            let (backend, reason) = match probed {
                 Ok(()) => (LINUX_DEFAULT, "io_uring answered the probe".to_owned()),
                 Err(error) => (Backend::Epoll, format!("io_uring cannot be used: {}", why(&error))),
             };
@@ -176,6 +177,7 @@ cfg_if::cfg_if! {
         fn probe(backend: Backend) -> Result<(), BackendError> {
             match backend {
                 Backend::Epoll => Ok(()),
+                Backend::Uring => probe_uring().map_err(|error| BackendError::Refused { backend, error }),
                 Backend::Monoio => probe_monoio().map_err(|error| BackendError::Refused { backend, error }),
                 _ => Err(BackendError::NotBuilt { backend }),
             }
@@ -191,14 +193,29 @@ cfg_if::cfg_if! {
     }
 }
 
-/// Has a real ring read from a real socket: an emulation may know the calls and not do them.
+/// Whether monoio's ring can be had; see [`reads`].
 ///
 /// # Errors
 /// What the kernel said, or `TimedOut` when it said nothing.
 #[cfg(target_os = "linux")]
 pub fn probe_monoio() -> io::Result<()> {
+    reads::<Monoio>()
+}
+
+/// Whether the raw ring can be had: all of its flags, a ring of buffers, and a multishot receive; see [`reads`].
+///
+/// # Errors
+/// What the kernel said, `EINVAL` before Linux 6.1, or `TimedOut` when it said nothing.
+#[cfg(target_os = "linux")]
+pub fn probe_uring() -> io::Result<()> {
+    reads::<Uring>()
+}
+
+/// Has a real ring read from a real socket: an emulation may know the calls and not do them.
+#[cfg(target_os = "linux")]
+fn reads<P: Platform>() -> io::Result<()> {
     let (ours, mut theirs) = UnixStream::pair()?;
-    let mut platform = Monoio::open(&IoConfig { receive_buffer_bytes: 64, receive_buffers: 1, ..IoConfig::default() })?;
+    let mut platform = P::open(&IoConfig { receive_buffer_bytes: 64, receive_buffers: 1, ..IoConfig::default() })?;
     platform.adopt(ConnectionId::new(0, 0), ours.into())?;
     theirs.write_all(b"?")?;
     let (deadline, mut events) = (Instant::now() + PROBE_TIME, Vec::new());
@@ -222,6 +239,7 @@ fn why(error: &io::Error) -> String {
     let cause = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "; likely a container's seccomp profile, or the sysctl kernel.io_uring_disabled",
         Some(libc::ENOSYS) => "; likely a kernel before 5.6, or a sandbox without it",
+        Some(libc::EINVAL) => "; likely a kernel before 6.1",
         Some(libc::ENOMEM) => "; likely the limit of locked memory (ulimit -l)",
         Some(libc::EMFILE | libc::ENFILE) => "; likely the limit of open files (ulimit -n)",
         _ => "",
@@ -247,17 +265,22 @@ impl Choice {
     pub fn start<S: Start>(&self, config: &IoConfig, worker: S) -> io::Result<S::Output> {
         cfg_if::cfg_if! {
             if #[cfg(target_os = "linux")] {
-                if self.backend == Backend::Monoio {
-                    match Monoio::open(config) {
+                let error = match self.backend {
+                    Backend::Uring => match Uring::open(config) {
                         Ok(platform) => return Ok(worker.start(platform, None)),
-                        Err(error) if self.is_forced => return Err(error),
-                        Err(error) => {
-                            let fallback = format!("monoio cannot be opened: {}", why(&error));
-                            return Ok(worker.start(Epoll::open(config)?, Some(fallback)));
-                        }
-                    }
+                        Err(error) => error,
+                    },
+                    Backend::Monoio => match Monoio::open(config) {
+                        Ok(platform) => return Ok(worker.start(platform, None)),
+                        Err(error) => error,
+                    },
+                    _ => return Ok(worker.start(Epoll::open(config)?, None)),
+                };
+                if self.is_forced {
+                    return Err(error);
                 }
-                Ok(worker.start(Epoll::open(config)?, None))
+                let fallback = format!("{} cannot be opened: {}", self.backend.name(), why(&error));
+                Ok(worker.start(Epoll::open(config)?, Some(fallback)))
             } else {
                 let _ = (config, worker);
                 Err(io::ErrorKind::Unsupported.into())

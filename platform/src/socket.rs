@@ -101,6 +101,18 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
     Ok((socket, peer_address(&address)))
 }
 
+/// The other end of a connection; none for a Unix socket, or when it has gone.
+#[cfg(target_os = "linux")]
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    // SAFETY: all zero is a valid sockaddr_storage, of family "unspecified".
+    let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut address_bytes = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let (name, name_bytes) = ((&raw mut address).cast::<libc::sockaddr>(), &raw mut address_bytes);
+    // SAFETY: `name` has room for any address, and `name_bytes` says so.
+    check(unsafe { libc::getpeername(socket.as_raw_fd(), name, name_bytes) }).ok()?;
+    peer_address(&address)
+}
+
 /// macOS has no `accept4`.
 #[cfg(target_os = "macos")]
 fn set_close_on_exec_and_non_blocking(socket: &OwnedFd) -> io::Result<()> {
@@ -202,6 +214,14 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Option<io::Error> {
         Ok(_) if code != 0 => Some(io::Error::from_raw_os_error(code)),
         Ok(_) => None,
     }
+}
+
+/// Whether both directions have ended, as after a reset: an end alone is only of the peer's direction.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    let mut asked = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `asked` is one entry, and lives through the call, which does not wait.
+    unsafe { libc::poll(&raw mut asked, 1, 0) > 0 && asked.revents & libc::POLLHUP != 0 }
 }
 
 /// Whether an error of `accept` means that this machine has no room now: for descriptors, or for memory.
