@@ -23,6 +23,10 @@ const SEND_BYTES_MAX: usize = 256 * 1024;
 const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES_MAX: usize = 16 * 1024;
 
+/// Answers that are ready leave after so long, even if the batch that they came with is not worked off. PERF: a batch of quick
+/// handlers takes less, and its answers leave together.
+const FLUSH_AFTER: Duration = Duration::from_micros(500);
+
 /// On a drain, a connection that was busy so lately may have its next request under way already. It is given
 /// `DRAIN_GRACE` before it counts as idle; others are closed at once.
 const RECENTLY: Tick = 1000 / TICK_MILLISECONDS;
@@ -189,8 +193,16 @@ impl<P: Platform> Worker<P> {
         self.set_time();
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
+        let mut flushed = self.platform.now();
         for event in events.drain(..) {
+            let is_data = matches!(event, Event::Data { .. });
             self.event(event, &mut seen, handler);
+            // A handler that computes must not hold back the answers that were ready before it.
+            if is_data && self.platform.now().saturating_duration_since(flushed) > FLUSH_AFTER {
+                // What is broken now will be so at the next turn, which says it.
+                let _ = self.platform.flush();
+                flushed = self.platform.now();
+            }
         }
         self.events = events;
         self.expire(handler);
