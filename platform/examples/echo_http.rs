@@ -9,7 +9,8 @@ use std::time::Duration;
 use turboapi_platform::probe::{Requested, Start, choose};
 use turboapi_platform::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, Wait, socket};
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"user_id\":123}";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"user_id\":123}";
 
 /// The worker, for whichever backend the probe took.
 struct Serve {
@@ -82,7 +83,8 @@ fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
     let port = arguments.next().and_then(|port| port.parse().ok()).unwrap_or(8080);
-    let choice = Requested::parse(&name).and_then(choose).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let choice =
+        Requested::parse(&name).and_then(choose).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     writeln!(io::stdout(), "{}: {}", choice.backend.name(), choice.reason)?;
     let mut config = IoConfig::default();
     // `BUFFERS=256x4096`: how many receive buffers, of how many bytes.

@@ -11,7 +11,8 @@ use turboapi_platform::probe::{Requested, Start, choose};
 use turboapi_platform::{ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, Wait, socket};
 
 const REQUEST: &[u8] = b"GET /users/123 HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"user_id\":123}";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"user_id\":123}";
 const TIME: Duration = Duration::from_secs(2);
 
 struct Measure {
@@ -83,7 +84,12 @@ impl Start for Measure {
         let cost = |part: usize| costs[costs.len() / part].as_secs_f64() * 1e6 / peers.len() as f64;
         let (low, median, batches) = (cost(10), cost(2), costs.len());
         let turns = turns as f64 / batches as f64;
-        writeln!(io::stdout(), "{} {} {low:.2} us (median {median:.2}, {batches} batches of {turns:.1} turns)", P::NAME, peers.len())
+        writeln!(
+            io::stdout(),
+            "{} {} {low:.2} us (median {median:.2}, {batches} batches of {turns:.1} turns)",
+            P::NAME,
+            peers.len()
+        )
     }
 }
 
@@ -91,7 +97,8 @@ fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_default();
     let connections = arguments.next().and_then(|count| count.parse().ok()).unwrap_or(64);
-    let choice = Requested::parse(&name).and_then(choose).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    let choice =
+        Requested::parse(&name).and_then(choose).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let mut config = IoConfig::default();
     // `BUFFERS=256x4096`: how many receive buffers, of how many bytes.
     if let Some((count, bytes)) = std::env::var("BUFFERS").ok().as_deref().and_then(|sizes| sizes.split_once('x')) {

@@ -1,6 +1,9 @@
 //! The machine's cores and limits as this process may use them. Not here: how many workers there are, which is the caller's.
 
-#![expect(unsafe_code, reason = "the affinity and limit calls take pointers; each block passes memory that outlives its call")]
+#![expect(
+    unsafe_code,
+    reason = "the affinity and limit calls take pointers; each block passes memory that outlives its call"
+)]
 
 use std::io;
 

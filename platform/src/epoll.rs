@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::{IoConfig, Wake};
 use crate::readiness::{Interest, Polled, Poller, Readiness, Token};
+use crate::{IoConfig, Wake};
 
 /// The engine over epoll.
 pub type Epoll = Readiness<EpollPoller>;
@@ -96,7 +96,15 @@ impl EpollPoller {
         // By number, not by name: glibc has a wrapper only since 2.35.
         // SAFETY: `events` has room for `count` of them, `time` is readable, and no signal mask is given.
         let result = unsafe {
-            libc::syscall(libc::SYS_epoll_pwait2, self.epoll.as_raw_fd(), events, count, &raw const time, no_mask, 0usize)
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                events,
+                count,
+                &raw const time,
+                no_mask,
+                0usize,
+            )
         };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
@@ -152,7 +160,8 @@ impl Poller for EpollPoller {
             Some(Duration::ZERO) => self.wait_milliseconds(0),
             Some(timeout) => {
                 let result = if self.has_nanoseconds { self.wait_nanoseconds(timeout) } else { Ok(0) };
-                let is_refused = matches!(&result, Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)));
+                let is_refused =
+                    matches!(&result, Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)));
                 self.has_nanoseconds &= !is_refused;
                 if self.has_nanoseconds {
                     result

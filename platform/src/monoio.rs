@@ -148,7 +148,11 @@ async fn wanted(phase: &Cell<Phase>) {
 }
 
 impl Worker {
-    fn new(index: usize, woken: &Arc<Woken>, job: impl FnOnce(Rc<Cell<Phase>>) -> Pin<Box<dyn Future<Output = ()>>>) -> Self {
+    fn new(
+        index: usize,
+        woken: &Arc<Woken>,
+        job: impl FnOnce(Rc<Cell<Phase>>) -> Pin<Box<dyn Future<Output = ()>>>,
+    ) -> Self {
         let phase = Rc::new(Cell::new(Phase::Idle));
         let waker = Waker::from(Arc::new(WorkerWaker { index, woken: Arc::clone(woken) }));
         Self { future: job(Rc::clone(&phase)), phase, waker }
@@ -242,7 +246,8 @@ impl Entry {
                 worker.phase.set(Phase::Idle);
             }
         }
-        let writes = [Job::Write, Job::Send].into_iter().any(|job| self.worker(job).is_some_and(|worker| worker.is_in_ring()));
+        let writes =
+            [Job::Write, Job::Send].into_iter().any(|job| self.worker(job).is_some_and(|worker| worker.is_in_ring()));
         let socket = socket::borrow(self.stream.stream.as_raw_fd());
         if writes {
             // Only a connection that is to be reset, or has failed, still writes.
@@ -395,7 +400,8 @@ fn open_runtime(entries: u32) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> 
         // A forked child that touched the ring would corrupt it.
         builder.dontfork().setup_cqsize(COMPLETIONS.max(entries * 4));
         set_flags(&mut builder);
-        let runtime = RuntimeBuilder::<TimeDriver<IoUringDriver>>::new().with_entries(entries).uring_builder(builder).build();
+        let runtime =
+            RuntimeBuilder::<TimeDriver<IoUringDriver>>::new().with_entries(entries).uring_builder(builder).build();
         match runtime {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = Some(error),
             other => return other,

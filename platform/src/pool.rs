@@ -22,7 +22,8 @@ impl ReceivePool {
     pub fn new(config: &IoConfig) -> io::Result<Self> {
         let (bytes, count) = (config.receive_buffer_bytes, config.receive_buffers);
         let refused = || {
-            let message = format!("{count} receive buffers of {bytes} bytes: both must be at least 1, together at most 2 GiB");
+            let message =
+                format!("{count} receive buffers of {bytes} bytes: both must be at least 1, together at most 2 GiB");
             io::Error::new(io::ErrorKind::InvalidInput, message)
         };
         let all = u64::from(bytes) * u64::from(count);

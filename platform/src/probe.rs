@@ -18,10 +18,11 @@ use crate::{IoConfig, Platform};
 /// The environment variable that overrides the choice.
 pub const VARIABLE: &str = "TURBOAPI_IO";
 
-/// What `auto` takes on Linux when the kernel lets it. The benches decide (benches/README.md). So far, a fixed answer on one
-/// core: with 64 requests at once monoio costs 4.3 µs and epoll 4.7, with 8 the same, with one at a time epoll is cheaper.
+/// What `auto` takes on Linux when the kernel lets it; where it does not, epoll. The benches decide (benches/README.md).
+/// At a fixed answer, one core, K requests ready at once (`examples/turn_cost`, the fastest tenth), µs a request:
+/// K = 1: uring 5.8, epoll 5.6, monoio 7.6; K = 8: 3.8, 4.7, 4.7; K = 64: 3.6, 4.7, 4.4; K = 512: 3.9, 5.8 to 6.4, 4.7 to 5.8.
 #[cfg(target_os = "linux")]
-pub const LINUX_DEFAULT: Backend = Backend::Monoio;
+pub const LINUX_DEFAULT: Backend = Backend::Uring;
 
 /// How long the kernel may take to answer the probe. It takes microseconds; an emulation that drops it never does.
 #[cfg(target_os = "linux")]
@@ -99,11 +100,19 @@ impl fmt::Display for BackendError {
             }
             Self::NotBuilt { backend } => {
                 let allowed = if cfg!(target_os = "linux") { "auto, uring, monoio and epoll" } else { "auto" };
-                write!(formatter, "{VARIABLE} is {:?}, which this build does not have; it has {allowed}", backend.name())
+                write!(
+                    formatter,
+                    "{VARIABLE} is {:?}, which this build does not have; it has {allowed}",
+                    backend.name()
+                )
             }
             Self::Refused { backend, error } => {
                 let name = backend.name();
-                write!(formatter, "{VARIABLE} is {name:?}, which this machine refuses: {}; use auto or epoll", why(error))
+                write!(
+                    formatter,
+                    "{VARIABLE} is {name:?}, which this machine refuses: {}; use auto or epoll",
+                    why(error)
+                )
             }
         }
     }
@@ -237,7 +246,9 @@ fn reads<P: Platform>() -> io::Result<()> {
 /// An error with its likely cause, for who must do something.
 fn why(error: &io::Error) -> String {
     let cause = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "; likely a container's seccomp profile, or the sysctl kernel.io_uring_disabled",
+        Some(libc::EPERM | libc::EACCES) => {
+            "; likely a container's seccomp profile, or the sysctl kernel.io_uring_disabled"
+        }
         Some(libc::ENOSYS) => "; likely a kernel before 5.6, or a sandbox without it",
         Some(libc::EINVAL) => "; likely a kernel before 6.1",
         Some(libc::ENOMEM) => "; likely the limit of locked memory (ulimit -l)",
@@ -324,12 +335,17 @@ mod tests {
                 (P::NAME, fallback.is_some())
             }
         }
-        // No kernel makes a ring so large.
-        let config = IoConfig { ring_entries: 1 << 24, ..IoConfig::default() };
-        let mut choice = Choice { backend: Backend::Monoio, reason: String::new(), is_forced: false };
-        assert_eq!(choice.start(&config, Name).expect("epoll is there"), ("epoll", true));
-        choice.is_forced = true;
-        assert!(choice.start(&config, Name).is_err());
+        // No kernel makes a ring so large, be it of requests or of buffers.
+        let large = IoConfig { ring_entries: 1 << 24, ..IoConfig::default() };
+        let many = IoConfig { receive_buffers: 1 << 16, receive_buffer_bytes: 1, ..IoConfig::default() };
+        let mut choice = Choice { backend: Backend::Epoll, reason: String::new(), is_forced: false };
+        for (backend, config) in [(Backend::Monoio, large), (Backend::Uring, many)] {
+            (choice.backend, choice.is_forced) = (backend, false);
+            assert_eq!(choice.start(&config, Name).expect("epoll is there"), ("epoll", true));
+            choice.is_forced = true;
+            assert!(choice.start(&config, Name).is_err());
+        }
+        let config = large;
         choice.backend = Backend::Epoll;
         assert_eq!(choice.start(&config, Name).expect("epoll is there"), ("epoll", false));
     }

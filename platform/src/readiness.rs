@@ -153,7 +153,9 @@ enum Phase {
     /// Lingers when the pending send has left.
     LingeringAfterSend(Duration),
     /// Reads and discards until the peer's end, so many bytes, or the deadline in `lingering`.
-    Lingering { bytes_left: usize },
+    Lingering {
+        bytes_left: usize,
+    },
 }
 
 /// A send that is on its way.
@@ -366,7 +368,9 @@ impl<P: Poller> Readiness<P> {
     fn read(&mut self, id: ConnectionId, events: &mut Vec<Event>) {
         for _ in 0..READS_PER_TURN {
             let Some(slot) = self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id) else { return };
-            let Some(connection) = slot.connection.as_mut().filter(|connection| connection.has_to_read()) else { return };
+            let Some(connection) = slot.connection.as_mut().filter(|connection| connection.has_to_read()) else {
+                return;
+            };
             let Some(index) = self.pool.take() else { break };
             let result = socket::receive(connection.socket.as_fd(), self.pool.piece_mut(index));
             let piece_bytes = self.pool.piece_bytes();
@@ -611,7 +615,14 @@ impl<P: Poller> Platform for Readiness<P> {
         let descriptor = socket.as_raw_fd();
         self.poller.change(descriptor, Token::new(Token::LISTENER, id.0.into()), Interest::Read)?;
         let accepting = Accepting::On;
-        self.listeners.push(Listener { id, descriptor, accepting, is_readable: false, retry_at: None, told_of_stall: false });
+        self.listeners.push(Listener {
+            id,
+            descriptor,
+            accepting,
+            is_readable: false,
+            retry_at: None,
+            told_of_stall: false,
+        });
         Ok(())
     }
 
@@ -669,7 +680,9 @@ impl<P: Poller> Platform for Readiness<P> {
             debug_assert!(false, "send to {id:?}, which was never adopted");
             return;
         };
-        let Some(connection) = slot.connection.as_mut().filter(|connection| connection.phase == Phase::Open) else { return };
+        let Some(connection) = slot.connection.as_mut().filter(|connection| connection.phase == Phase::Open) else {
+            return;
+        };
         debug_assert!(connection.sending.is_none(), "send to {id:?}, which has one in flight");
         if P::TAKES_SENDS && out.body.is_empty() && !out.head.is_empty() {
             connection.sending = Some(Sending::Pollers);

@@ -395,7 +395,8 @@ impl State {
 
     fn accept_all(&mut self, events: &mut Vec<Event>) {
         let accepting = self.listeners.iter_mut().filter(|listener| listener.accepts || listener.is_ending);
-        let found: Vec<_> = accepting.flat_map(|listener| listener.backlog.drain(..).map(|peer| (listener.id, peer))).collect();
+        let found: Vec<_> =
+            accepting.flat_map(|listener| listener.backlog.drain(..).map(|peer| (listener.id, peer))).collect();
         for (listener, peer) in found {
             self.accept(listener, peer, events);
         }
@@ -518,7 +519,8 @@ impl Platform for Script {
 
     fn adopt(&mut self, id: ConnectionId, socket: OwnedFd) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
-        let has_slot = |peer: &PeerState| !peer.is_closed && peer.connection.is_some_and(|other| other.slot() == id.slot());
+        let has_slot =
+            |peer: &PeerState| !peer.is_closed && peer.connection.is_some_and(|other| other.slot() == id.slot());
         if state.peers.iter().any(has_slot) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("slot {} is in use", id.slot())));
         }

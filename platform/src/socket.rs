@@ -41,7 +41,8 @@ fn check_bytes(result: isize) -> io::Result<usize> {
 pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
     loop {
         // SAFETY: `into` is writable for its whole length, and the kernel keeps nothing after the call.
-        let result = unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+        let result =
+            unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
         match check_bytes(result) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
@@ -58,8 +59,8 @@ pub fn send(socket: BorrowedFd<'_>, head: &[u8], body: &[u8]) -> io::Result<usiz
             // SAFETY: `only` is readable for its whole length, and the kernel has copied it when the call returns.
             unsafe { libc::send(descriptor, only.as_ptr().cast(), only.len(), SEND_FLAGS) }
         } else {
-            let mut parts = [head, body]
-                .map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+            let mut parts =
+                [head, body].map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
             // SAFETY: all zero is a valid msghdr: no name, no parts, no control data.
             let mut message: libc::msghdr = unsafe { mem::zeroed() };
             message.msg_iov = parts.as_mut_ptr();
@@ -235,7 +236,8 @@ pub fn is_exhaustion(error: &io::Error) -> bool {
 pub fn is_of_one_connection(error: &io::Error) -> bool {
     // accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code."
     let code = error.raw_os_error().unwrap_or(0);
-    let network = [libc::ENETDOWN, libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::EHOSTUNREACH, libc::ENETUNREACH];
+    let network =
+        [libc::ENETDOWN, libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::EHOSTUNREACH, libc::ENETUNREACH];
     [libc::EINTR, libc::ECONNABORTED, libc::EPERM, libc::ETIMEDOUT].contains(&code) || network.contains(&code)
 }
 

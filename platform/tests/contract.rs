@@ -2,7 +2,10 @@
 //! No sleeping to wait for something, no port by number: a loop turns the platform until what must come has come.
 
 #![allow(clippy::unwrap_used, missing_docs)]
-#![expect(unsafe_code, reason = "one test sends a signal to its own thread, one lowers a limit of a process of its own")]
+#![expect(
+    unsafe_code,
+    reason = "one test sends a signal to its own thread, one lowers a limit of a process of its own"
+)]
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -16,7 +19,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use turboapi_platform::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, Wait, Wake, WatchId, socket};
+use turboapi_platform::{
+    Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, Wait, Wake, WatchId, socket,
+};
 
 /// Longer than anything here takes, even on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -225,7 +230,11 @@ impl Random {
 /// More than the kernel holds, in one part or in two: backends may send them in different ways.
 fn large(in_head: bool) -> OutBuf {
     let bytes = vec![5; 6_000_000];
-    if in_head { OutBuf { head: bytes, body: Bytes::new() } } else { OutBuf { head: vec![5; 1], body: Bytes::from(bytes) } }
+    if in_head {
+        OutBuf { head: bytes, body: Bytes::new() }
+    } else {
+        OutBuf { head: vec![5; 1], body: Bytes::from(bytes) }
+    }
 }
 
 fn pattern(bytes: usize) -> Vec<u8> {
@@ -393,7 +402,8 @@ fn want_read_has_a_bound<P: Platform>() {
 }
 
 fn a_starved_pool_recovers<P: Platform>() {
-    let mut bench = Bench::<P>::with(&IoConfig { receive_buffer_bytes: 512, receive_buffers: 2, ..IoConfig::default() });
+    let mut bench =
+        Bench::<P>::with(&IoConfig { receive_buffer_bytes: 512, receive_buffers: 2, ..IoConfig::default() });
     let mut peers: Vec<_> = (0..12).map(|_| bench.connect()).collect();
     for (peer, _) in &mut peers {
         peer.write_all(&pattern(20_000)).unwrap();
@@ -710,7 +720,13 @@ fn an_aborted_send_is_not_told<P: Platform>() {
     let mut bench = Bench::<P>::new();
     let linger = Close::Linger(PATIENCE);
     // With no turn between send and abort, with one, and with one more after a softer close.
-    for (first, in_head, turns) in [(None, true, 0), (None, false, 1), (Some(Close::AfterSend), true, 1), (Some(linger), false, 1), (Some(linger), true, 0)] {
+    for (first, in_head, turns) in [
+        (None, true, 0),
+        (None, false, 1),
+        (Some(Close::AfterSend), true, 1),
+        (Some(linger), false, 1),
+        (Some(linger), true, 0),
+    ] {
         let (_peer, id) = bench.connect();
         bench.platform.send(id, large(in_head));
         for _ in 0..turns {
@@ -797,7 +813,8 @@ fn adopts_a_socketpair<P: Platform>() {
 
 fn idle_connections_hold_no_buffer<P: Platform>() {
     // 4 buffers for 1,000 connections: each of them is read once, then idle, and the last is served like the first.
-    let mut bench = Bench::<P>::with(&IoConfig { receive_buffer_bytes: 1024, receive_buffers: 4, ..IoConfig::default() });
+    let mut bench =
+        Bench::<P>::with(&IoConfig { receive_buffer_bytes: 1024, receive_buffers: 4, ..IoConfig::default() });
     let mut peers: Vec<_> = (0..1000)
         .map(|_| {
             let (ours, theirs) = UnixStream::pair().unwrap();
@@ -862,7 +879,12 @@ fn in_own_process(test: &str) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", test, "--test-threads=1", "--nocapture"]).env("CONTRACT_CHILD", "1");
     let output = child.output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     false
 }
 

@@ -15,7 +15,9 @@ fn adopted() -> (Script, Stage, Peer, ConnectionId) {
     let stage = script.stage();
     let peer = stage.peer();
     stage.push_turn(vec![Step::Connect { listener: ListenerId(0), peer }]);
-    let [Event::Accepted { socket, .. }] = <[Event; 1]>::try_from(turn(&mut script, Wait::Poll)).unwrap() else { panic!() };
+    let [Event::Accepted { socket, .. }] = <[Event; 1]>::try_from(turn(&mut script, Wait::Poll)).unwrap() else {
+        panic!()
+    };
     let id = ConnectionId::new(0, 0);
     script.adopt(id, socket).unwrap();
     (script, stage, peer, id)

@@ -86,7 +86,9 @@ impl BufferRing {
                 self.out_count += 1;
                 Ok(index)
             }
-            _ => Err(io::Error::other(format!("the kernel handed over {bytes} bytes in receive buffer {index}, which it did not have"))),
+            _ => Err(io::Error::other(format!(
+                "the kernel handed over {bytes} bytes in receive buffer {index}, which it did not have"
+            ))),
         }
     }
 

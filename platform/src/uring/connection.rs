@@ -18,7 +18,9 @@ pub(super) enum Phase {
     /// Lingers when the pending send has left.
     LingeringAfterSend(Duration),
     /// Reads and discards until the peer's end, so many bytes, or the deadline in `Uring::lingering`.
-    Lingering { bytes_left: usize },
+    Lingering {
+        bytes_left: usize,
+    },
     /// Closes when the kernel has nothing of it any more.
     Leaving,
 }

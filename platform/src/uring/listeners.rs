@@ -142,7 +142,9 @@ impl Listeners {
     /// Whether one of them is emptying its backlog, so that a turn must not sleep.
     pub(super) fn is_emptying(&self) -> bool {
         let ending = |listener: &Listener| {
-            listener.accepting == Accepting::Ending && listener.in_ring == InRing::Nothing && listener.retry_at.is_none()
+            listener.accepting == Accepting::Ending
+                && listener.in_ring == InRing::Nothing
+                && listener.retry_at.is_none()
         };
         self.all.iter().any(ending)
     }

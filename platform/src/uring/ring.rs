@@ -2,7 +2,10 @@
 //!
 //! Requests gather until [`Ring::enter`], which submits all of them and waits in the same system call.
 
-#![expect(unsafe_code, reason = "a request lends descriptors and memory to the kernel; each block says what keeps them")]
+#![expect(
+    unsafe_code,
+    reason = "a request lends descriptors and memory to the kernel; each block says what keeps them"
+)]
 
 use std::collections::VecDeque;
 use std::io;
@@ -283,8 +286,7 @@ impl Ring {
     /// Moves all completions that are there.
     pub(super) fn take_completions(&mut self, into: &mut Vec<Completion>) {
         for entry in self.queues.completion() {
-            let completion =
-                Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() };
+            let completion = Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() };
             let is_over = !completion.goes_on() && !completion.kind().is_cancel();
             debug_assert!(!is_over || self.in_flight > 0, "{completion:?} ends what was never asked for");
             self.in_flight -= usize::from(is_over);
@@ -294,7 +296,8 @@ impl Ring {
 
     /// Forgets what was never given to the kernel.
     pub(super) fn drop_backlog(&mut self) {
-        let kept = self.backlog.iter().filter(|entry| entry.get_user_data() >> Kind::SHIFT < Kind::CancelReceive as u64);
+        let kept =
+            self.backlog.iter().filter(|entry| entry.get_user_data() >> Kind::SHIFT < Kind::CancelReceive as u64);
         self.in_flight -= kept.count();
         self.backlog.clear();
     }
@@ -309,7 +312,9 @@ impl Ring {
 fn unless_transient(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         // A signal; the time is over; no memory for a request, or too many completions wait to be taken.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY)) => Ok(0),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ETIME | libc::EAGAIN | libc::EBUSY)) => {
+            Ok(0)
+        }
         other => other,
     }
 }
