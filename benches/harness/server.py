@@ -30,7 +30,7 @@ class Server:
     def __init__(self, command: list[str], environment: dict[str, str], folder: pathlib.Path, core: int):
         """Starts it; `PORT` in the command becomes a port that was free a moment ago."""
         self.port = free_port()
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the server
         self.core = core
         self.process = subprocess.Popen(
             ["taskset", "-c", str(core), *(str(self.port) if part == "PORT" else part for part in command)],

@@ -1,4 +1,4 @@
-# ruff: noqa: E501, RUF001 - tables of inputs read best as long lines, and odd digits are the point
+# ruff: noqa: E501 - tables of inputs read best as long lines
 """The same app under our server and under uvicorn: same status, headers (but server and date) and body, byte for byte, for good and bad input.
 
 `TURBOAPI_DIFFERENTIAL=h11` compares uvicorn on httptools with uvicorn on h11 instead: it tests this file, not the server.
