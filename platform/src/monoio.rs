@@ -380,7 +380,7 @@ impl std::fmt::Debug for MonoioPoller {
 /// A ring with the best flags that this kernel knows.
 fn open_runtime(entries: u32) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
     let flags: [fn(&mut io_uring_06::Builder); 4] = [
-        // Linux 6.1. PERF: 7.4 µs a request with it and 10.3 without, at 64 connections (DESIGN §4).
+        // Linux 6.1. PERF: 7.4 µs a request with it and 10.3 without, at 64 connections.
         |builder| {
             builder.setup_single_issuer().setup_defer_taskrun();
         },

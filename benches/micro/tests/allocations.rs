@@ -1,4 +1,4 @@
-//! STYLE 23: nothing on the hot path allocates per request.
+//! Nothing on the hot path allocates per request: counted here.
 
 use turboapi_micro::{BROWSER_REQUEST, Bench, POST_REQUEST, SMALL_REQUEST};
 
