@@ -429,11 +429,8 @@ impl Connection {
 
     /// As many handlers as there may be are at work: told from here, without one of them.
     fn overloaded(&mut self, shared: &mut Shared) {
-        let mut headers = text_headers();
-        let pushed = headers.push(b"retry-after", b"1");
-        debug_assert!(pushed.is_ok(), "a constant header is well-formed");
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
-        let done = answer.whole(503, &headers, b"too many requests are being answered, try again in a second");
+        let done = answer.overloaded();
         debug_assert!(done.is_ok(), "nothing was said before a refusal");
         self.end_answer(shared);
     }

@@ -453,6 +453,19 @@ impl Answer<'_> {
         Ok(())
     }
 
+    /// 503 with Retry-After: as many requests are being answered as may be (RFC 9110 §15.6.4).
+    ///
+    /// # Errors
+    /// When an answer was begun already.
+    pub fn overloaded(&mut self) -> Result<(), AnswerError> {
+        let mut headers = Headers::default();
+        let pushed = headers
+            .push(b"content-type", b"text/plain; charset=utf-8")
+            .and_then(|()| headers.push(b"retry-after", b"1"));
+        debug_assert!(pushed.is_ok(), "constant headers are well-formed");
+        self.whole(503, &headers, b"too many requests are being answered, try again in a second")
+    }
+
     /// Begins an answer whose body follows in parts.
     ///
     /// # Errors

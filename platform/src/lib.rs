@@ -33,7 +33,6 @@ pub mod monoio;
 pub mod script;
 pub mod pool;
 pub mod socket;
-pub mod cores;
 
 use std::io;
 use std::net::SocketAddr;
@@ -239,7 +238,7 @@ impl Default for IoConfig {
 }
 
 /// One worker's way to the kernel. Not `Send`: it lives and dies on the thread that opened it.
-pub trait Platform: Sized {
+pub trait Platform: Sized + 'static {
     /// As `TURBOAPI_IO` and the log spell it.
     const NAME: &'static str;
     /// Its wake-up handle.

@@ -94,7 +94,7 @@ pub enum Release {
 }
 
 /// What the engine needs of a kernel.
-pub trait Poller: Sized {
+pub trait Poller: Sized + 'static {
     /// As `TURBOAPI_IO` and the log spell it.
     const NAME: &'static str;
     /// Its wake-up handle.

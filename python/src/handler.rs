@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::request::{Request, RequestId};
-use turboapi_core::response::{Answer, Headers};
+use turboapi_core::response::Answer;
 use turboapi_core::router::Match;
 
 use crate::asgi::{Exchange, Later, Ticket};
@@ -216,12 +216,7 @@ impl<'py> Attached<'_, 'py> {
     #[cold]
     fn overloaded(&mut self, answer: &mut Answer<'_>) -> Outcome {
         self.handler.arguments.clear(self.py);
-        let mut headers = Headers::default();
-        let pushed = headers
-            .push(b"content-type", b"text/plain; charset=utf-8")
-            .and_then(|()| headers.push(b"retry-after", b"1"));
-        debug_assert!(pushed.is_ok(), "constant headers are well-formed");
-        let done = answer.whole(503, &headers, b"too many requests are being answered, try again in a second");
+        let done = answer.overloaded();
         debug_assert!(done.is_ok(), "nothing was answered before");
         Outcome::Answered
     }

@@ -2,7 +2,7 @@
 //! requests until the loop has something of its own to do.
 
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -15,7 +15,7 @@ use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::{Answer, Preamble};
 use turboapi_core::router::{RouteSpec, Router};
 use turboapi_core::worker;
-use turboapi_platform::probe::{self, Backend, Requested};
+use turboapi_platform::probe::{self, Choice, Requested, Start};
 use turboapi_platform::{IoConfig, Platform, Wait};
 
 use crate::coroutine::AsyncioLoop;
@@ -36,9 +36,19 @@ pub fn probe_backend(wish: &str) -> PyResult<(&'static str, String)> {
     Ok((choice.backend.name(), choice.reason))
 }
 
-fn choose(wish: &str) -> PyResult<probe::Choice> {
+/// The answer of the probe, for all workers of this process and those that are forked from it.
+static AUTOMATIC: OnceLock<Choice> = OnceLock::new();
+
+fn choose(wish: &str) -> PyResult<Choice> {
     let requested = Requested::parse(wish).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    probe::choose(requested).map_err(|error| PyOSError::new_err(error.to_string()))
+    if let (Requested::Auto, Some(choice)) = (requested, AUTOMATIC.get()) {
+        return Ok(choice.clone());
+    }
+    let choice = probe::choose(requested).map_err(|error| PyOSError::new_err(error.to_string()))?;
+    if requested == Requested::Auto {
+        return Ok(AUTOMATIC.get_or_init(|| choice).clone());
+    }
+    Ok(choice)
 }
 
 /// One core's server. It is made, turned and closed on one thread.
@@ -49,6 +59,7 @@ fn choose(wish: &str) -> PyResult<probe::Choice> {
 pub struct Worker {
     server: ThreadBound<Box<dyn Serve>>,
     backend: &'static str,
+    fallback: Option<String>,
 }
 
 /// A worker over one of the platforms.
@@ -89,13 +100,24 @@ impl Handler for Unready {
     fn ended(&mut self, _id: RequestId, _how: Ended) {}
 }
 
-impl<P: Platform> Server<P> {
-    fn open(shared: Shared, watch: RawFd) -> std::io::Result<Self> {
-        let mut worker = worker::Worker::new(P::open(&IoConfig::default())?, shared);
-        worker.watch(watch)?;
-        Ok(Self { worker, handler: None, answers: Vec::new(), busy_turns: 0 })
-    }
+/// A worker that has no platform yet.
+struct Opening {
+    shared: Shared,
+    watch: RawFd,
+}
 
+impl Start for Opening {
+    type Output = std::io::Result<Worker>;
+
+    fn start<P: Platform>(self, platform: P, fallback: Option<String>) -> Self::Output {
+        let mut worker = worker::Worker::new(platform, self.shared);
+        worker.watch(self.watch)?;
+        let server = Server { worker, handler: None, answers: Vec::new(), busy_turns: 0 };
+        Ok(Worker { server: ThreadBound::new(Box::new(server)), backend: P::NAME, fallback })
+    }
+}
+
+impl<P: Platform> Server<P> {
     /// Gives the connections what Python has answered since.
     fn apply_answers(&mut self, py: Python<'_>) {
         let Some(handler) = &mut self.handler else {
@@ -245,22 +267,17 @@ impl Worker {
         date_header: bool,
     ) -> PyResult<Self> {
         let choice = choose(backend)?;
-        let limits = limits_from(limits)?;
-        let shared = || -> PyResult<Shared> {
-            let router = Router::new(Vec::new(), false).map_err(|error| PyValueError::new_err(error.to_string()))?;
-            Ok(Shared::new(limits.clone(), router, Preamble::new(server_header, date_header)))
-        };
-        match open(choice.backend, shared()?, watch) {
-            Ok(server) => Ok(Self { server: ThreadBound::new(server), backend: choice.backend.name() }),
-            // A ring that the probe got may be refused to a worker: descriptors, or locked memory, ran out in between.
-            Err(error) if !choice.is_forced => {
-                let server = open(Backend::Epoll, shared()?, watch).map_err(|second| {
-                    PyOSError::new_err(format!("{}: {error}; epoll: {second}", choice.backend.name()))
-                })?;
-                Ok(Self { server: ThreadBound::new(server), backend: Backend::Epoll.name() })
-            }
-            Err(error) => Err(PyOSError::new_err(format!("{} cannot be opened: {error}", choice.backend.name()))),
-        }
+        let router = Router::new(Vec::new(), false).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let shared = Shared::new(limits_from(limits)?, router, Preamble::new(server_header, date_header));
+        let refused =
+            |error: std::io::Error| PyOSError::new_err(format!("{} cannot be opened: {error}", choice.backend.name()));
+        choice.start(&IoConfig::default(), Opening { shared, watch }).map_err(refused)?.map_err(refused)
+    }
+
+    /// Why it does not run on the backend that the probe chose; None if it does.
+    #[getter]
+    fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
     }
 
     /// What it really runs on.
@@ -356,23 +373,6 @@ impl Worker {
         counters.set_item("turns", statistics.worker.turns)?;
         Ok(counters)
     }
-}
-
-fn open(backend: Backend, shared: Shared, watch: RawFd) -> std::io::Result<Box<dyn Serve>> {
-    Ok(match backend {
-        #[cfg(target_os = "linux")]
-        Backend::Uring => Box::new(Server::<turboapi_platform::uring::Uring>::open(shared, watch)?),
-        #[cfg(target_os = "linux")]
-        Backend::Epoll => Box::new(Server::<turboapi_platform::epoll::Epoll>::open(shared, watch)?),
-        #[cfg(target_os = "linux")]
-        Backend::Monoio => Box::new(Server::<turboapi_platform::monoio::Monoio>::open(shared, watch)?),
-        other => {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::Unsupported,
-                format!("{} is not built in", other.name()),
-            ));
-        }
-    })
 }
 
 /// Reads the limits that `turboapi.config` gives; those it leaves out keep their defaults.

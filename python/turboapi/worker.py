@@ -164,6 +164,8 @@ class Worker:
             )
         except (OSError, ValueError) as error:
             raise StartError(f"worker {self._index} cannot start: {error}") from error
+        if self._core.fallback:
+            logger.warning("worker %d serves by %s: %s", self._index, self._core.backend, self._core.fallback)
         stack.callback(self._core.close)
         selector.open(self._core)
         selector.on_drain_step = self._on_drain_step
