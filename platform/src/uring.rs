@@ -115,7 +115,12 @@ impl Uring {
             return;
         };
         connection.receive = Receive::Armed;
-        self.ring.receive(connection.descriptor(), Kind::Receive.of(id.bits()));
+        let (descriptor, user_data) = (connection.descriptor(), Kind::Receive.of(id.bits()));
+        if connection.is_bulk {
+            self.ring.receive_once(descriptor, self.buffers.buffer_bytes(), user_data);
+        } else {
+            self.ring.receive(descriptor, user_data);
+        }
     }
 
     /// Ends the receive of a connection, if it has one.
@@ -337,6 +342,8 @@ impl Uring {
         }
         let Some(connection) = self.connections.get_mut(id) else { return Ok(()) };
         connection.receive = Receive::Off;
+        // A buffer that was not filled has emptied the socket.
+        connection.is_bulk &= completion.result < 0 || bytes == self.buffers.buffer_bytes() as usize;
         match completion.result {
             0 => self.on_eof(id, events),
             // It goes on below, as one that has ended for a reason of the ring's.
@@ -365,9 +372,13 @@ impl Uring {
             }
             _ => {}
         }
-        let is_paused = !connection.wants_read && connection.phase == Phase::Open;
+        let is_open = connection.phase == Phase::Open;
+        // PERF: one that brings more in a turn than may be told receives once a turn from here on. Left to itself it would
+        // fill all buffers in every turn, and nearly all of that be copied here. One upload as fast as it goes: 670 µs of
+        // CPU a MiB before (epoll 290), 400 with it; 8 uploads at once 490 and 490 (epoll 540).
+        connection.is_bulk |= is_open;
         self.buffers.put(index);
-        if is_paused {
+        if is_open {
             self.cancel_receive(id);
         }
         self.queue(id);

@@ -247,6 +247,43 @@ fn libc_limit(wanted: u64) -> usize {
     limit.rlim_cur as usize
 }
 
+/// A peer that sends as fast as it can takes one buffer a turn and leaves the others to the others. What comes in one
+/// buffer too many is copied, and told as one piece: that happens when the flood begins, and not again.
+#[test]
+fn a_flood_takes_one_buffer_a_turn() {
+    if probe_uring().is_err() {
+        return;
+    }
+    let config = IoConfig { receive_buffer_bytes: 4096, receive_buffers: 64, ..IoConfig::default() };
+    let mut platform = Uring::open(&config).unwrap();
+    let (ours, mut flood) = UnixStream::pair().unwrap();
+    flood.set_nonblocking(true).unwrap();
+    let id = ConnectionId::new(0, 0);
+    platform.adopt(id, ours.into()).unwrap();
+    // Each octet tells where it stands: none is lost, doubled or out of order.
+    let all: Vec<u8> = (0..4usize << 20).map(|at| (at % 251) as u8).collect();
+    let (mut sent, mut received, mut copied, mut events) = (0, 0, 0, Vec::new());
+    let start = Instant::now();
+    while received < all.len() {
+        assert!(start.elapsed() < PATIENCE, "{received} octets came");
+        // The socket is full before each turn.
+        while let Ok(count @ 1..) = flood.write(&all[sent..]) {
+            sent += count;
+        }
+        platform.turn(Wait::For(Duration::from_millis(20)), &mut events).unwrap();
+        for event in events.drain(..) {
+            let Event::Data { buffer, .. } = event else { panic!("{event:?}") };
+            let bytes = platform.rx(&buffer);
+            assert!(bytes == &all[received..received + bytes.len()], "octets from {received} on differ");
+            received += bytes.len();
+            copied += usize::from(bytes.len() > 4096);
+            platform.rx_release(buffer);
+        }
+    }
+    assert!(copied <= 2, "{copied} pieces were copied");
+    platform.finish(Instant::now() + PATIENCE).unwrap();
+}
+
 /// Peers that reset while bytes are on their way both ways: each connection ends once, ids are used again at once, and
 /// nothing of an old one reaches a new one.
 #[test]

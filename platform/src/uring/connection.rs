@@ -44,6 +44,8 @@ pub(super) struct Connection {
     /// INVARIANT: some exactly while the kernel has it.
     pub(super) sending: Option<Sending>,
     pub(super) wants_read: bool,
+    /// Whether more comes than a turn may tell. Its receives are armed for one buffer each.
+    pub(super) is_bulk: bool,
     pub(super) is_at_eof: bool,
     /// The end of the bytes in `held` is the peer's end.
     pub(super) owes_eof: bool,
@@ -63,6 +65,7 @@ impl Connection {
             receive: Receive::Off,
             sending: None,
             wants_read: true,
+            is_bulk: false,
             is_at_eof: false,
             owes_eof: false,
             is_queued: false,
