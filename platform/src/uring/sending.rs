@@ -1,4 +1,8 @@
 //! One send: bytes that the kernel reads until it says that it is done with them.
+//!
+//! No SEND_ZC here. PERF: over loopback the kernel copies all the same, and says so; CPU of the sender for a MiB in sends of
+//! 16 KiB, 64 KiB, 256 KiB, 1 MiB: 546, 661, 336, 171 µs with SEND, 2600, 1280, 424, 381 with SEND_ZC. A network card that
+//! gathers would have to show a gain first.
 
 #![expect(unsafe_code, reason = "the kernel reads the caller's buffers after the call that submits them")]
 
