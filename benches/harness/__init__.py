@@ -1,1 +1,1 @@
-"""What `benches/load` is made of: rows, peers, server, client, wrk, measure, report. Linux only, no packages needed."""
+"""What `benches/load` and `benches/parity` are made of. No packages needed; Linux, and for parity macOS."""

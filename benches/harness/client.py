@@ -22,9 +22,15 @@ class Answer:
     """Head and body together; the same for each answer of a row, as a date has a fixed length."""
 
 
-def ask(port: int, request: Request) -> Answer:
-    """Sends the same octets as wrk and reads one answer that has a Content-Length."""
+def ask(port: int, request: Request, closes: bool = False) -> Answer:
+    """Sends the same octets as wrk and reads one answer that has a Content-Length.
+
+    Args:
+        closes: Asks for the connection's end too, and takes no answer without one for right.
+    """
     lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+    if closes:
+        lines += ["Connection: close"]
     if request.body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(request.body)}"]
     with socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS_MAX) as connection:
@@ -39,6 +45,8 @@ def ask(port: int, request: Request) -> Answer:
             raise AnswerError(f"{request.method} {request.path}: the answer has no Content-Length: {status_line}")
         while len(body) < int(headers["content-length"]):
             body += more(connection, received)
+        if closes and (left := connection.recv(65536)):
+            raise AnswerError(f"{request.method} {request.path}: the connection should end after its answer, but {left[:200]!r} follows")
     return Answer(int(status_line.split()[1]), body.decode(), len(head) + 4 + len(body))
 
 
@@ -50,7 +58,7 @@ def more(connection: socket.socket, before: bytes) -> bytes:
     return received
 
 
-def check(port: int, request: Request) -> int:
+def check(port: int, request: Request, closes: bool = False) -> int:
     """Compares status and body, byte for byte.
 
     Returns:
@@ -58,7 +66,7 @@ def check(port: int, request: Request) -> int:
     Raises:
         AnswerError: It is another answer.
     """
-    answer = ask(port, request)
+    answer = ask(port, request, closes)
     if (answer.status, answer.body) != (request.status, request.answer):
         seen, right = f"{answer.status} {answer.body!r}", f"{request.status} {request.answer!r}"
         raise AnswerError(f"{request.method} {request.path} gives {seen}, right is {right}")

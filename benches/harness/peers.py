@@ -96,13 +96,14 @@ def has_module(name: str, module: str) -> bool:
     return run.returncode == 0
 
 
-def build_fixed() -> pathlib.Path:
-    """Builds the fixed answer's program.
+def build(package: str, example: str = "") -> pathlib.Path:
+    """Builds a program of this repository, or an example, as a release.
 
     Raises:
         SetupError: With cargo's last line.
     """
-    command = ["cargo", "build", "--release", "--package", "turboapi-fixed", "--message-format", "json-render-diagnostics"]
+    command = ["cargo", "build", "--release", "--package", package, "--message-format", "json-render-diagnostics"]
+    command += ["--example", example] if example else []
     try:
         run = subprocess.run(command, cwd=BENCHES.parent, capture_output=True, text=True)
     except FileNotFoundError:
@@ -111,5 +112,5 @@ def build_fixed() -> pathlib.Path:
     found = [message["executable"] for message in messages if message.get("executable")]
     if run.returncode or not found:
         errors = [line for line in run.stderr.splitlines() if line.strip()]
-        raise SetupError(f"cargo build -p turboapi-fixed: {errors[-1].strip() if errors else 'no program came of it'}")
+        raise SetupError(f"cargo build -p {package}: {errors[-1].strip() if errors else 'no program came of it'}")
     return pathlib.Path(found[-1])

@@ -7,10 +7,13 @@ import platform
 import re
 import statistics
 
+from harness.idle import Point
 from harness.measure import Sample
+from harness.parity import Key, slope
 from harness.rows import BARS, Bar
 
 OTHERS_SHARE_MAX = 0.05
+BUSY_SHARE = 0.95
 HEADINGS = ("row", "CPU µs/request (min–max)", "× fixed", "requests/s", "p50 ms", "p99 ms", "core busy", "MiB at rest", "MiB after")
 
 
@@ -49,15 +52,87 @@ def lines(samples: dict[str, list[Sample]], reasons: dict[str, str]) -> list[tup
 def markdown(table: list[tuple[str, ...]]) -> str:
     """The table for a README."""
     rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in table]
-    return "\n".join([rows[0], "|---|" + "---:|" * (len(HEADINGS) - 1), *rows[1:]])
+    return "\n".join([rows[0], "|---|" + "---:|" * (len(table[0]) - 1), *rows[1:]])
 
 
 def plain(table: list[tuple[str, ...]]) -> str:
     """The table for a terminal. A reason may run over its column's edge."""
     measured = [line for line in table if line[2] or line[3]]
-    widths = [max(len(line[column]) for line in measured) for column in range(1, len(HEADINGS))]
+    widths = [max(len(line[column]) for line in measured) for column in range(1, len(table[0]))]
     widths.insert(0, max(len(line[0]) for line in table))
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
+
+
+PARITY_HEADINGS = (
+    "workload",
+    "connections",
+    "backend",
+    "CPU µs/request (min–max)",
+    "requests/s",
+    "p99 ms",
+    "core busy",
+    "load's core",
+    "limit",
+)
+
+
+def parity_lines(samples: dict[Key, list[Sample]]) -> list[tuple[str, ...]]:
+    """One line for each workload, number of connections and backend, the backends beside each other."""
+    table = [PARITY_HEADINGS]
+    for (workload, connections, backend), of_key in sorted(samples.items(), key=lambda item: order(item[0], samples)):
+        cpu = sorted(sample.cpu_us for sample in of_key)
+        table.append(
+            (
+                workload,
+                str(connections),
+                backend,
+                f"{statistics.median(cpu):.2f} ({cpu[0]:.2f}–{cpu[-1]:.2f})",
+                f"{median(of_key, 'requests_per_second'):,.0f}",
+                f"{p99 / 1e3:.2f}" if (p99 := median(of_key, "p99_us")) else "not known",
+                f"{median(of_key, 'core_share'):.0%}",
+                f"{median(of_key, 'load_share'):.0%}",
+                limit(of_key),
+            )
+        )
+    return table
+
+
+def order(key: Key, samples: dict[Key, list[Sample]]) -> tuple[int, int, int]:
+    """Where it was measured first: a combination that had to be left out leaves no gap."""
+    names, backends = list(dict.fromkeys(name for name, _, _ in samples)), list(dict.fromkeys(of for _, _, of in samples))
+    return names.index(key[0]), key[1], backends.index(key[2])
+
+
+def limit(of_key: list[Sample]) -> str:
+    """What could do no more: requests/s is a figure of that side only, and CPU per request of the server in either case."""
+    server, load = median(of_key, "core_share"), median(of_key, "load_share")
+    return "server" if server >= BUSY_SHARE else "load" if load >= BUSY_SHARE else "neither"
+
+
+def idle_lines(points: dict[tuple[str, str], list[Point]]) -> list[tuple[str, ...]]:
+    """One line for each program and backend: the slopes, and the totals that they come from."""
+    first = next(iter(points.values()), [])
+    table = [("idle", "bytes a connection (Rss)", "of these Anonymous", *(f"MiB at {point.connections:,}" for point in first))]
+    for (program, backend), of_key in points.items():
+        resident = slope([(point.connections, point.memory.resident) for point in of_key])
+        anonymous = slope([(point.connections, point.memory.anonymous) for point in of_key])
+        totals = (f"{point.memory.resident / 2**20:.2f}" for point in of_key)
+        table.append((f"{program}, {backend}", f"{resident.per_unit:.0f}", f"{anonymous.per_unit:.0f}", *totals))
+    return table
+
+
+def parity_warnings(samples: dict[Key, list[Sample]]) -> list[str]:
+    """The same weaknesses as in `warnings`, each in one line for all, and answers of unequal length."""
+    found, total = [], len(samples)
+    if short := [low for of_key in samples.values() if (low := min(one.cpu_seconds for one in of_key)) < 1]:
+        found.append(f"{len(short)} of {total} rows had under 1 s of CPU time in a round, down to {min(short):.2f} s: use more --seconds")
+    if busy := [share for of_key in samples.values() if (share := median(of_key, "others_share")) > OTHERS_SHARE_MAX]:
+        seen = f"up to {max(busy):.0%} of the two cores, over {OTHERS_SHARE_MAX:.0%} in {len(busy)} of {total} rows"
+        found.append(f"other processes took {seen}: repeat it on a quiet machine")
+    octets = {of_key[0].answer_octets for of_key in samples.values()}
+    if len(octets) > 1:
+        found.append(f"answers have {' and '.join(map(str, sorted(octets)))} octets, they should all be equal")
+    return found
 
 
 def judge(bar: Bar, samples: dict[str, list[Sample]], reasons: dict[str, str]) -> tuple[bool, str]:
@@ -96,8 +171,9 @@ def warnings(samples: dict[str, list[Sample]]) -> list[str]:
 
 def machine() -> str:
     """What it ran on, in one line."""
-    cpu = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    processors = pathlib.Path("/proc/cpuinfo")
+    cpu = re.search(r"^model name\s*: (.*)$", processors.read_text() if processors.exists() else "", re.MULTILINE)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     name = cpu.group(1) if cpu else platform.machine()
     today = datetime.date.today().isoformat()
-    return f"{today}, {name}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+    return f"{today}, {name}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}"

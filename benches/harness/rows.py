@@ -39,6 +39,19 @@ ITEM = Request(
 
 
 @dataclasses.dataclass(frozen=True)
+class Shape:
+    """How requests go down a connection."""
+
+    depth: int = 1
+    """Requests that are sent at once; the next ones follow when all their answers are there."""
+    requests_per_connection: int = 0
+    """On average, drawn at random: the last one says `Connection: close`. 0: the connection stays."""
+
+
+ONE_BY_ONE = Shape()
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
     """One line of the table.
 
@@ -52,6 +65,7 @@ class Row:
     arguments: tuple[str, ...] = ("PORT",)
     module: str = ""
     backend: str = ""
+    shape: Shape = ONE_BY_ONE
 
 
 def granian(interface: str) -> Row:

@@ -1,6 +1,7 @@
 """One server under measurement: started on its core, its whole process tree's CPU time and memory read, stopped."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import random
@@ -14,6 +15,8 @@ import time
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 10
 LOG_BYTES_MAX = 1 << 20
+# What Linux tells in /proc, other systems tell through ps: CPU time to 10 ms, and no set of pages by kind.
+HAS_PROC = pathlib.Path("/proc/self/stat").exists()
 
 
 class ServerError(Exception):
@@ -24,16 +27,26 @@ class AbsentBackend(ServerError):
     """The machine or the build has not the backend that was asked for: no failure, there is nothing to measure."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Of a process tree, bytes."""
+
+    resident: int
+    """All pages that are in memory: the Rss of smaps_rollup. Pages of files (programs, libraries) are among them."""
+    anonymous: int
+    """Of these, those that belong to no file: heap, stacks, and a ring's buffers."""
+
+
 class Server:
     """A running server. It has a session of its own, so that all that it starts can be found and ended."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], folder: pathlib.Path, core: int):
-        """Starts it; `PORT` in the command becomes a port that was free a moment ago."""
+    def __init__(self, command: list[str], environment: dict[str, str], folder: pathlib.Path, core: int | None):
+        """Starts it; `PORT` in the command becomes a port that was free a moment ago. Without a core it runs on any."""
         self.port = free_port()
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - it is closed with the server
         self.core = core
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), *(str(self.port) if part == "PORT" else part for part in command)],
+            [*([] if core is None else ["taskset", "-c", str(core)]), *(str(self.port) if part == "PORT" else part for part in command)],
             env={**os.environ, **environment},
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -47,14 +60,23 @@ class Server:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                text = self.log_text()
-                # turboapi refuses a setting that it cannot follow with one line and status 1.
-                kind = AbsentBackend if self.process.returncode == 1 and "Traceback" not in text else ServerError
-                raise kind(f"ended at start with status {self.process.returncode}: {text}")
+                if said := self.refusal():
+                    raise AbsentBackend(said)
+                raise ServerError(f"ended at start with status {self.process.returncode}: {self.log_text()}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
                 return
             time.sleep(0.02)
         raise ServerError(f"does not listen after {START_SECONDS_MAX} s: {self.log_text()}")
+
+    def refusal(self) -> str:
+        """What it said if it has ended, as turboapi does, at a backend that it cannot have; empty otherwise.
+
+        Its socket may listen before that, so the first that is seen of it can be a connection that is reset: then wait a moment.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        said = [line for line in self.log_lines() if "TURBOAPI_IO is" in line]
+        return said[-1][said[-1].index("TURBOAPI_IO is") :] if self.process.poll() == 1 and said else ""
 
     def log_lines(self) -> list[str]:
         """What it wrote until now."""
@@ -73,7 +95,10 @@ class Server:
     def pids(self) -> list[int]:
         """It, all that descend from it, and all in its session (a child whose parent ended stays in it)."""
         parents, found = {}, set()
-        for pid in (int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdecimal()):
+        if not HAS_PROC:
+            parents = {pid: listed.parent for pid, listed in process_table().items()}
+            found = parents.keys() & {self.process.pid}
+        for pid in all_pids() if HAS_PROC else ():
             with contextlib.suppress(OSError):
                 fields = stat_fields(pid)
                 parents[pid] = int(fields[1])
@@ -85,6 +110,9 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree, of ended threads and of reaped children too."""
+        if not HAS_PROC:
+            listed = process_table()
+            return sum(listed[pid].cpu_seconds for pid in self.pids() if pid in listed)
         total = 0.0
         for pid in self.pids():
             with contextlib.suppress(OSError):
@@ -96,16 +124,40 @@ class Server:
 
     def memory_bytes(self) -> int:
         """Proportional set size of the tree: what is shared is counted once."""
+        return self.rollup("Pss") if HAS_PROC else self.memory().resident
+
+    def memory(self) -> Memory:
+        """What is resident, shared pages once for each process."""
+        if HAS_PROC:
+            return Memory(self.rollup("Rss"), self.rollup("Anonymous"))
+        listed = process_table()
+        resident = sum(listed[pid].resident_bytes for pid in self.pids() if pid in listed)
+        return Memory(resident, resident)
+
+    def rollup(self, field: str) -> int:
+        """The tree's sum of one field of smaps_rollup, in bytes."""
         total = 0
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-                total += sum(int(size) for size in re.findall(r"^Pss: +(\d+) kB", rollup, re.MULTILINE)) * 1024
+                total += sum(int(size) for size in re.findall(rf"^{field}: +(\d+) kB", rollup, re.MULTILINE)) * 1024
+        return total
+
+    def descriptors(self) -> int:
+        """Open ones of the tree. Linux only."""
+        total = 0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                total += sum(1 for _ in pathlib.Path(f"/proc/{pid}/fd").iterdir())
         return total
 
     def check_place(self, backend: str) -> None:
         """Raises ServerError where a thread left the core, or where the kernel shows another kind of I/O than `backend`."""
         has_ring = False
+        if backend and self.backend() not in ("", backend):
+            raise AbsentBackend(f"asked for {backend}, but it serves with {self.backend()}: {self.log_text()}")
+        if not HAS_PROC:
+            return  # no pinning, and one kind of I/O only
         for pid in self.pids():
             for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
                 with contextlib.suppress(OSError):
@@ -119,8 +171,6 @@ class Server:
             raise ServerError(f"asked for epoll, but it has an io_uring: {self.log_text()}")
         if backend not in ("", "epoll") and not has_ring:
             raise AbsentBackend(f"asked for {backend}, but it has no io_uring: {self.log_text()}")
-        if backend and self.backend() not in ("", backend):
-            raise AbsentBackend(f"asked for {backend}, but it serves with {self.backend()}: {self.log_text()}")
 
     def stop(self) -> None:
         """Asks it to end, then ends what is left of it."""
@@ -135,6 +185,34 @@ class Server:
         while any(is_running(pid) for pid in pids):  # the next server must have the core for itself
             time.sleep(0.01)
         self.log.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A line of ps."""
+
+    parent: int
+    cpu_seconds: float
+    resident_bytes: int
+
+
+def process_table(text: str | None = None) -> dict[int, Listed]:
+    """All processes by number, from what `ps -axo pid=,ppid=,time=,rss=` writes (where not given, it is asked)."""
+    if text is None:
+        text = subprocess.run(["ps", "-axo", "pid=,ppid=,time=,rss="], capture_output=True, text=True, check=True).stdout
+    table = {}
+    for line in text.splitlines():
+        pid, parent, cpu, kibibytes = line.split()
+        days, _, clock = cpu.rpartition("-")
+        # macOS writes minutes and hundredths (12:34.56), others hours (1-02:03:04).
+        seconds = sum(float(part) * 60**place for place, part in enumerate(reversed(clock.split(":"))))
+        table[int(pid)] = Listed(int(parent), seconds + int(days or 0) * 86_400, int(kibibytes) * 1024)
+    return table
+
+
+def all_pids() -> list[int]:
+    """Of every process that /proc shows."""
+    return [int(entry.name) for entry in pathlib.Path("/proc").iterdir() if entry.name.isdecimal()]
 
 
 def free_port() -> int:

@@ -1,13 +1,16 @@
 """The harness must fail when it should: `python3 -m unittest harness.test_harness`, from benches/. The last test needs wrk."""
 
+import dataclasses
+import json
 import os
 import pathlib
 import shutil
 import sys
 import unittest
+import xml.etree.ElementTree
 from unittest import mock
 
-from harness import client, measure, report, rows, server, wrk
+from harness import churn, client, measure, parity, picture, report, rows, server, workloads, wrk
 
 LOAD = wrk.Load(requests=1000, microseconds=1_000_000, octets=100_000, failed=0, over_399=0, wrong=0, p50_us=1, p99_us=1, max_us=1)
 
@@ -35,19 +38,26 @@ Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 class Counts(unittest.TestCase):
-    def check(self, fails: bool, calls: int = 1000, octets: int = 100, row: str = "fixed") -> None:
+    def check(self, fails: bool, calls: int = 1000, octets: int = 100, row: str = "fixed", **shape: int) -> None:
         of_name = next(candidate for candidate in rows.ROWS if candidate.name == row)
-        with self.subTest(calls=calls, octets=octets, row=row):
+        of_name = dataclasses.replace(of_name, shape=rows.Shape(**shape))
+        load = dataclasses.replace(LOAD, closes=100, octets=102_000) if of_name.shape.requests_per_connection else LOAD
+        with self.subTest(calls=calls, octets=octets, row=row, shape=shape):
             if fails:
-                self.assertRaises(measure.CountError, measure.check_counts, of_name, LOAD, calls, octets, 64)
+                self.assertRaises(measure.CountError, measure.check_counts, of_name, load, calls, octets, 4, 120)
             else:
-                measure.check_counts(of_name, LOAD, calls, octets, 64)
+                measure.check_counts(of_name, load, calls, octets, 4, 120)
 
     def test_counts(self) -> None:
         self.check(False)
-        self.check(False, calls=1064)  # one in flight on each connection
+        self.check(False, calls=1004)  # one in flight on each connection
         self.check(True, calls=999)
-        self.check(True, calls=1065)
+        self.check(True, calls=1005)
+        self.check(False, calls=1064, depth=16)
+        self.check(True, calls=1065, depth=16)
+        self.check(False, requests_per_connection=10)  # 100 answers were 20 octets longer
+        self.check(True, requests_per_connection=10, octets=101)
+        self.check(True, requests_per_connection=10, octets=99)
         self.check(True, octets=101)
         self.check(True, octets=90)
         self.check(False, calls=0, row="uvicorn-422")
@@ -68,6 +78,160 @@ class Bars(unittest.TestCase):
         self.check(False, 1.41, 1.0)
         self.check(False, None, 1.0)
         self.check(False, 1.0, None)
+
+
+class Parity(unittest.TestCase):
+    """Figures of three rounds; the middle one was slow for all."""
+
+    def figures(self, **factors: float) -> parity.Costs:
+        return {
+            ("def", connections, backend): [base * factor for base in (10.0, 14.0, 11.0)]
+            for connections in (8, 64, 512)
+            for backend, factor in factors.items()
+        }
+
+    def check_slope(self, points: list[tuple[float, float]], per_unit: float, deviation_max: float) -> None:
+        found = parity.slope(points)
+        self.assertAlmostEqual(found.per_unit, per_unit)
+        self.assertAlmostEqual(found.deviation_max, deviation_max)
+
+    def test_slopes(self) -> None:
+        self.check_slope([(0, 5), (1, 5)], 0, 0)
+        self.check_slope([(0, 1e6), (2500, 1e6 + 2500 * 512), (5000, 1e6 + 5000 * 512)], 512, 0)
+        self.check_slope([(0, 0), (1, 3), (2, 0)], 0, 2)
+        self.check_slope([(0, 9), (1, 6), (2, 3)], -3, 0)
+
+    def test_ratios_are_of_pairs(self) -> None:
+        self.assertAlmostEqual(parity.ratio([10, 28, 11], [5, 14, 22]), 2)
+        self.assertRaises(ValueError, parity.ratio, [1.0, 2.0], [1.0])  # a round is missing
+        figures = self.figures(uring=1, epoll=1.1)
+        figures["def", 512, "epoll"] = [9.0, 9.0, 9.0]
+        self.assertAlmostEqual(parity.pooled_ratio(figures, "def", "epoll", "uring"), 1.1)
+        self.assertNotEqual(parity.pooled_ratio(figures, "def", "epoll", "kqueue"), parity.pooled_ratio(figures, "def", "epoll", "kqueue"))
+
+    def check_decision(self, best: str, ties: list[str], default_passes: bool = True, default: str = "uring", **factors: float) -> None:
+        with self.subTest(factors=factors, default=default):
+            figures = self.figures(**factors)
+            self.assertEqual(parity.decide(figures), (best, ties))
+            self.assertEqual([passes for passes, _ in parity.decision_lines(figures, default)][-1], default_passes)
+
+    def test_decisions(self) -> None:
+        self.check_decision("uring", [], uring=1, epoll=1.1, monoio=1.05)
+        self.check_decision("uring", ["epoll"], uring=1, epoll=1.029, monoio=1.05)
+        self.check_decision("epoll", ["uring"], uring=1.02, epoll=1)
+        self.check_decision("epoll", [], default_passes=False, uring=1.031, epoll=1)
+        self.check_decision("epoll", [], default="epoll", uring=1.031, epoll=1)
+        self.check_decision("uring", [], default="", default_passes=False, uring=1)
+        self.check_decision("", [], default_passes=False)
+
+    def check_load_bar(self, passes: list[bool], **factors: float) -> None:
+        with self.subTest(factors=factors):
+            self.assertEqual([passed for passed, _ in parity.load_bars(self.figures(**factors))], passes)
+
+    def test_bars(self) -> None:
+        self.check_load_bar([True, True], uring=1, epoll=1, monoio=0.98)
+        self.check_load_bar([False, False], uring=1, epoll=1, monoio=0.96)
+        self.check_load_bar([False, False], uring=1)
+        self.check_load_bar([False, False])
+        idle = {
+            ("turboapi", "uring"): parity.Slope(1024, 0),
+            ("turboapi", "epoll"): parity.Slope(1025, 0),
+            ("platform", "epoll"): parity.Slope(1, 0),
+        }
+        self.assertEqual([passes for passes, _ in parity.idle_bars(idle)], [True, False])
+        self.assertEqual([passes for passes, _ in parity.idle_bars({})], [False, False])
+
+    def check_record(self, passes: list[bool], kqueue: float, recorded: dict) -> None:
+        figures = {("fixed", 64, "kqueue"): [5.0, 7.0], ("def", 64, "kqueue"): [5.0 * kqueue, 7.0 * kqueue]}
+        own = parity.record(figures, {}, "kqueue", "a Mac")
+        with self.subTest(kqueue=kqueue, recorded=recorded):
+            self.assertEqual([passed for passed, _ in parity.compare(own, recorded)], passes)
+
+    def test_records(self) -> None:
+        linux = {("fixed", 64, "epoll"): [4.0], ("def", 64, "epoll"): [5.0], ("fixed", 64, "uring"): [4.0], ("def", 64, "uring"): [6.0]}
+        recorded = json.loads(json.dumps(parity.record(linux, {("turboapi", "uring"): parity.Slope(500.4, 1)}, "uring", "Linux")))
+        self.assertEqual(recorded["ratios_to_fixed"], {"def": {"64": {"epoll": 1.25, "uring": 1.5}}})
+        self.assertEqual(recorded["idle_bytes"], {"turboapi": {"uring": 500}})
+        self.check_record([True], 1.2, recorded)
+        self.check_record([True], 1.5 * 1.14, recorded)
+        self.check_record([False], 1.5 * 1.16, recorded)
+        self.check_record([False], 1.2, {"ratios_to_fixed": {}})
+        self.assertEqual([passed for passed, _ in parity.compare(parity.record({}, {}, "", ""), recorded)], [False])
+
+
+class Picture(unittest.TestCase):
+    def check(self, figures: parity.Costs, bars: int, title: str = "a <title> & more") -> None:
+        root = xml.etree.ElementTree.fromstring(picture.svg(figures, workloads.WORKLOADS, title))
+        with self.subTest(title=title):
+            self.assertTrue(root.tag.endswith("}svg"))
+            self.assertEqual(len(root.findall(".//{*}g/{*}rect")), bars)
+            self.assertEqual(root.find("{*}title").text, title)
+            for rectangle in root.iter("{http://www.w3.org/2000/svg}rect"):
+                self.assertGreaterEqual(float(rectangle.get("height")), 0)
+                self.assertGreaterEqual(float(rectangle.get("y")), 0)
+
+    def test_pictures(self) -> None:
+        self.check({("def", 8, "uring"): [1.0]}, 1)
+        self.check({(one.name, 8, "epoll"): [3.0, 0.001, 900.0] for one in workloads.WORKLOADS}, 4)
+        self.check({("fixed", count, backend): [7.0, 8.0] for count in (8, 64, 512) for backend in "abcde"}, 15)
+
+    def test_axes(self) -> None:
+        for highest, step in ((5, 1), (5.1, 2), (11, 2.5), (13, 5), (0.9, 0.2), (900, 200)):
+            self.assertAlmostEqual(picture.nice_step(highest), step)
+
+
+class Processes(unittest.TestCase):
+    def test_what_ps_writes(self) -> None:
+        listed = server.process_table("  1   0  12:34.56   1024\n 77 1 1-02:03:04 0\n")
+        self.assertEqual(listed, {1: server.Listed(0, 754.56, 1 << 20), 77: server.Listed(1, 93_784.0, 0)})
+
+    @unittest.skipUnless(shutil.which("ps"), "ps is not installed")
+    def test_without_proc(self) -> None:
+        code = "import socket, sys, time; listener = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(60)"
+        with mock.patch.object(server, "HAS_PROC", False):
+            started = server.Server([sys.executable, "-c", code, "PORT"], {}, pathlib.Path("/"), None)
+            try:
+                started.wait_until_it_listens()
+                self.assertEqual(started.pids(), [started.process.pid])
+                self.assertGreater(started.memory().resident, 1 << 20)
+                self.assertLess(started.cpu_seconds(), 60)
+                started.check_place("kqueue")
+            finally:
+                started.stop()
+
+
+class Refusals(unittest.TestCase):
+    def check(self, code: str, refusal: str) -> None:
+        started = server.Server([sys.executable, "-c", f"import sys; {code}"], {}, pathlib.Path("/"), None)
+        try:
+            with self.subTest(code=code):
+                self.assertEqual(started.refusal(), refusal)
+        finally:
+            started.stop()
+
+    def test_only_a_refused_backend_is_absent(self) -> None:
+        self.check("sys.exit('TURBOAPI_IO is x, allowed are y')", "TURBOAPI_IO is x, allowed are y")
+        self.check("raise OSError('TURBOAPI_IO is x')", "TURBOAPI_IO is x")
+        self.check("sys.exit('connection reset')", "")
+        self.check("print('TURBOAPI_IO is x'); sys.exit(3)", "")
+
+
+class Churning(unittest.TestCase):
+    def check(self, faults: int, growth: int = 0, after: int = 9, calls: int = 3) -> None:
+        # 290 seconds are judged. The warm-up is not, however steep it is.
+        memory = [(float(at), 1_000_000 + max(0, at - 110) * growth // 290 + min(at, 110) * 10_000) for at in range(401)]
+        done = churn.Churn(400.0, {"answered, reset": 2, "answer unread": 1, "reset in a head": 5}, memory, [9], 9, after, calls)
+        with self.subTest(growth=growth, after=after, calls=calls):
+            self.assertEqual(len(done.faults()), faults, done.faults())
+
+    def test_leaks(self) -> None:
+        self.check(0)
+        self.check(0, growth=250_000)
+        self.check(1, growth=280_000)
+        self.check(1, after=10)
+        self.check(0, after=8)
+        self.check(1, calls=4)
+        self.check(3, growth=280_000, after=10, calls=2)
 
 
 class ProcessTree(unittest.TestCase):
@@ -99,8 +263,8 @@ class Faults(unittest.TestCase):
         row, cores = rows.ROWS[0], sorted(os.sched_getaffinity(0))
         started = server.Server([sys.executable, "-c", FAULTY_APP, "PORT", fault], {}, pathlib.Path("/"), cores[0])
 
-        def run(port: int, request: rows.Request, core: int, connections: int, seconds: int, compares: bool) -> wrk.Load:
-            return original(port, request, core, connections, seconds, compares and self.compares)
+        def run(port: int, request: rows.Request, core: int, connections: int, seconds: int, compares: bool, shape: rows.Shape) -> wrk.Load:
+            return original(port, request, core, connections, seconds, compares and self.compares, shape)
 
         original, self.compares = wrk.run, compares
         try:
@@ -121,6 +285,17 @@ class Faults(unittest.TestCase):
         self.check("302", False, measure.CountError)  # wrk takes it for right, but it is shorter
         self.check("counts twice", False, measure.CountError)
         self.check("closes", False, measure.CountError, wrk.LoadError)  # after a clean close wrk connects again and says nothing
+
+
+class Shares(unittest.TestCase):
+    def check(self, closes: int, holds: bool) -> None:
+        self.assertEqual(wrk.is_share(dataclasses.replace(LOAD, closes=closes), 10), holds, closes)
+
+    def test_shares(self) -> None:
+        self.check(100, True)
+        self.check(130, True)
+        self.check(160, False)
+        self.check(0, False)
 
 
 class Answers(unittest.TestCase):
