@@ -29,6 +29,8 @@ pub mod readiness;
 #[cfg(target_os = "linux")]
 pub mod epoll;
 #[cfg(target_os = "linux")]
+pub mod ring_runtime;
+#[cfg(target_os = "linux")]
 pub mod monoio;
 pub mod script;
 pub mod pool;
