@@ -97,6 +97,8 @@ enum Phase {
     Armed,
     /// The ring has answered.
     Fired,
+    /// The ring has answered a send with a failure.
+    Failed,
 }
 
 /// What the ring does for a descriptor.
@@ -172,24 +174,26 @@ impl Worker {
                         R::hold(&stream);
                         let (result, head) = R::send(&mut stream, head).await;
                         R::let_go(&stream);
+                        phase.set(if result.is_ok() { Phase::Fired } else { Phase::Failed });
                         parcel.set(Some((OutBuf { head, body }, result.map(drop))));
+                    } else {
+                        phase.set(Phase::Fired);
                     }
-                    phase.set(Phase::Fired);
                 }
             })
         })
     }
 
-    /// Goes on as far as it can; whether the ring has answered.
+    /// Goes on as far as it can; whether the ring has answered, by `Fired` or `Failed`.
     #[inline]
-    fn advance(&mut self) -> bool {
+    fn advance(&mut self) -> Phase {
         let is_ready = self.future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready();
         debug_assert!(!is_ready, "a worker goes on for ever");
-        let has_fired = self.phase.get() == Phase::Fired;
-        if has_fired {
+        let phase = self.phase.get();
+        if matches!(phase, Phase::Fired | Phase::Failed) {
             self.phase.set(Phase::Idle);
         }
-        has_fired
+        phase
     }
 
     #[inline]
@@ -286,18 +290,19 @@ impl<S> Jobs<S> {
     /// Lets a job go on: into the ring, or out of it with a report.
     fn advance(&mut self, index: usize) {
         match index {
-            ALWAYS => self.always_fired |= self.always.advance(),
-            EPOLL => self.epoll_fired |= self.epoll.advance(),
+            ALWAYS => self.always_fired |= self.always.advance() == Phase::Fired,
+            EPOLL => self.epoll_fired |= self.epoll.advance() == Phase::Fired,
             _ => {
                 let (slot, job) = slot_and_job(index);
                 let place = &mut self.slots[slot];
                 let Some(entry) = place else { return };
                 // One that was given up before it was in the ring is not given to it any more.
                 let Some(worker) = entry.worker(job).filter(|worker| worker.phase.get() != Phase::Idle) else { return };
-                let has_fired = worker.advance();
+                let phase = worker.advance();
+                let has_fired = matches!(phase, Phase::Fired | Phase::Failed);
                 let is_gone = entry.leaving.is_some() && !entry.is_in_ring();
                 if is_gone || (has_fired && entry.leaving.is_none()) {
-                    self.reports.push(Polled {
+                    let report = Polled {
                         token: entry.token,
                         is_readable: job == Job::Read,
                         is_writable: job == Job::Write,
@@ -305,7 +310,14 @@ impl<S> Jobs<S> {
                         is_failed: false,
                         is_sent: job == Job::Send,
                         is_gone,
-                    });
+                    };
+                    if phase == Phase::Failed {
+                        // A socket tells its failure once, and it has told the send: who reads after that finds the peer's
+                        // end. So this is told before the same socket is told to be readable.
+                        self.reports.insert(0, report);
+                    } else {
+                        self.reports.push(report);
+                    }
                 }
                 if is_gone {
                     *place = None;
