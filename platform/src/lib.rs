@@ -20,8 +20,8 @@
 // The kernel's interfaces are made of C integers; where a value could really be cut, the line says why it is not.
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-// Reading order: which backend, the backends, what they share. `kqueue` (over `readiness`) and `tokio_uring` (a feature) have
-// their places beside these.
+// Reading order: which backend, the backends, what they share. `kqueue` (over `readiness`) has its place beside these;
+// `tokio_uring` is there with the feature of its name.
 pub mod probe;
 #[cfg(target_os = "linux")]
 pub mod uring;
@@ -32,6 +32,8 @@ pub mod epoll;
 pub mod ring_runtime;
 #[cfg(target_os = "linux")]
 pub mod monoio;
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+pub mod tokio_uring;
 pub mod script;
 pub mod pool;
 pub mod socket;

@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 #[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+use crate::tokio_uring::TokioUring;
 #[cfg(target_os = "linux")]
 use crate::{ConnectionId, Event, Wait, epoll::Epoll, monoio::Monoio, uring::Uring};
 use crate::{IoConfig, Platform};
@@ -35,7 +37,8 @@ pub enum Backend {
     Uring,
     /// io_uring through monoio, Linux 5.6 and later.
     Monoio,
-    /// io_uring through tokio-uring. Not in this build yet.
+    /// io_uring through tokio-uring, Linux 5.6 and later, in builds with the cargo feature of this name. Never chosen by
+    /// itself: it is there to compare the others with.
     TokioUring,
     /// Linux.
     Epoll,
@@ -99,12 +102,20 @@ impl fmt::Display for BackendError {
                 Backend::ALL.iter().try_for_each(|backend| write!(formatter, ", {}", backend.name()))
             }
             Self::NotBuilt { backend } => {
-                let allowed = if cfg!(target_os = "linux") { "auto, uring, monoio and epoll" } else { "auto" };
+                let allowed = match (cfg!(target_os = "linux"), cfg!(feature = "tokio-uring")) {
+                    (true, true) => "auto, uring, monoio, tokio-uring and epoll",
+                    (true, false) => "auto, uring, monoio and epoll",
+                    (false, _) => "auto",
+                };
                 write!(
                     formatter,
                     "{VARIABLE} is {:?}, which this build does not have; it has {allowed}",
                     backend.name()
-                )
+                )?;
+                if *backend == Backend::TokioUring && cfg!(target_os = "linux") {
+                    write!(formatter, "; build it with the cargo feature {:?} to have it", backend.name())?;
+                }
+                Ok(())
             }
             Self::Refused { backend, error } => {
                 let name = backend.name();
@@ -188,6 +199,8 @@ cfg_if::cfg_if! {
                 Backend::Epoll => Ok(()),
                 Backend::Uring => probe_uring().map_err(|error| BackendError::Refused { backend, error }),
                 Backend::Monoio => probe_monoio().map_err(|error| BackendError::Refused { backend, error }),
+                #[cfg(feature = "tokio-uring")]
+                Backend::TokioUring => probe_tokio_uring().map_err(|error| BackendError::Refused { backend, error }),
                 _ => Err(BackendError::NotBuilt { backend }),
             }
         }
@@ -209,6 +222,15 @@ cfg_if::cfg_if! {
 #[cfg(target_os = "linux")]
 pub fn probe_monoio() -> io::Result<()> {
     reads::<Monoio>()
+}
+
+/// Whether tokio-uring's ring can be had; see [`reads`].
+///
+/// # Errors
+/// What the kernel said, or `TimedOut` when it said nothing.
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+pub fn probe_tokio_uring() -> io::Result<()> {
+    reads::<TokioUring>()
 }
 
 /// Whether the raw ring can be had: all of its flags, a ring of buffers, and a multishot receive; see [`reads`].
@@ -285,6 +307,11 @@ impl Choice {
                         Ok(platform) => return Ok(worker.start(platform, None)),
                         Err(error) => error,
                     },
+                    #[cfg(feature = "tokio-uring")]
+                    Backend::TokioUring => match TokioUring::open(config) {
+                        Ok(platform) => return Ok(worker.start(platform, None)),
+                        Err(error) => error,
+                    },
                     _ => return Ok(worker.start(Epoll::open(config)?, None)),
                 };
                 if self.is_forced {
@@ -326,6 +353,25 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(target_os = "linux", not(feature = "tokio-uring")))]
+    fn what_a_feature_would_bring_is_named() {
+        let error = choose(Requested::Only(Backend::TokioUring)).expect_err("this build does not have it");
+        let message = "TURBOAPI_IO is \"tokio-uring\", which this build does not have; it has auto, uring, monoio and epoll; \
+            build it with the cargo feature \"tokio-uring\" to have it";
+        assert_eq!(error.to_string(), message);
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+    fn tokio_uring_is_had_by_name_where_its_ring_is() {
+        match choose(Requested::Only(Backend::TokioUring)) {
+            Ok(choice) => assert!(choice.is_forced && choice.backend == Backend::TokioUring),
+            Err(error) => assert!(super::probe_tokio_uring().is_err(), "{error}"),
+        }
+        assert_ne!(choose(Requested::Auto).expect("there is always one").backend, Backend::TokioUring);
+    }
+
+    #[test]
     #[cfg(target_os = "linux")]
     fn a_worker_that_cannot_open_its_ring_takes_epoll() {
         struct Name;
@@ -339,7 +385,11 @@ mod tests {
         let large = IoConfig { ring_entries: 1 << 24, ..IoConfig::default() };
         let many = IoConfig { receive_buffers: 1 << 16, receive_buffer_bytes: 1, ..IoConfig::default() };
         let mut choice = Choice { backend: Backend::Epoll, reason: String::new(), is_forced: false };
-        for (backend, config) in [(Backend::Monoio, large), (Backend::Uring, many)] {
+        let mut cases = vec![(Backend::Monoio, large), (Backend::Uring, many)];
+        if cfg!(feature = "tokio-uring") {
+            cases.push((Backend::TokioUring, large));
+        }
+        for (backend, config) in cases {
             (choice.backend, choice.is_forced) = (backend, false);
             assert_eq!(choice.start(&config, Name).expect("epoll is there"), ("epoll", true));
             choice.is_forced = true;

@@ -1,4 +1,4 @@
-//! The readiness engine over a runtime of futures that owns a ring: monoio.rs today. What such runtimes share is
+//! The readiness engine over a runtime of futures that owns a ring: monoio.rs and tokio_uring.rs. What such runtimes share is
 //! here: the jobs that the ring does for a connection, who is woken, what is reported, how a job ends before its socket.
 //! What differs, above all how one turn is made of a `block_on`, is behind [`RingRuntime`].
 //!

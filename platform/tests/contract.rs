@@ -49,6 +49,14 @@ macro_rules! backends {
                 if turboapi_platform::probe::probe_monoio().is_ok() { super::$rule::<turboapi_platform::monoio::Monoio>(); }
             })*
         }
+        #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+        mod tokio_uring {
+            $(#[test] fn $rule() {
+                if turboapi_platform::probe::probe_tokio_uring().is_ok() {
+                    super::$rule::<turboapi_platform::tokio_uring::TokioUring>();
+                }
+            })*
+        }
     };
 }
 
@@ -871,13 +879,14 @@ fn calls_after_close_are_ignored<P: Platform>() {
     bench.finish();
 }
 
-/// Runs one test of this file in a process of its own, where descriptors can be counted and limited.
-fn in_own_process(test: &str) -> bool {
+/// Runs one rule over one backend in a process of its own, where descriptors can be counted and limited.
+fn in_own_process<P: Platform>(rule: &str) -> bool {
     if std::env::var_os("CONTRACT_CHILD").is_some() {
         return true;
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", test, "--test-threads=1", "--nocapture"]).env("CONTRACT_CHILD", "1");
+    let test = format!("{}::{rule}", P::NAME.replace('-', "_"));
+    child.args(["--exact", test.as_str(), "--test-threads=1", "--nocapture"]).env("CONTRACT_CHILD", "1");
     let output = child.output().unwrap();
     assert!(
         output.status.success(),
@@ -899,7 +908,7 @@ fn resident_kib() -> usize {
 }
 
 fn finish_gives_everything_back<P: Platform>() {
-    if !in_own_process(&format!("{}::finish_gives_everything_back", P::NAME)) {
+    if !in_own_process::<P>("finish_gives_everything_back") {
         return;
     }
     // One for all, as the allocator keeps what is freed; a third of the sends has a copy, a round's of which are 72 MB.
@@ -952,7 +961,7 @@ fn finish_gives_everything_back<P: Platform>() {
 }
 
 fn exhausted_descriptors_stall_and_recover<P: Platform>() {
-    if !in_own_process(&format!("{}::exhausted_descriptors_stall_and_recover", P::NAME)) {
+    if !in_own_process::<P>("exhausted_descriptors_stall_and_recover") {
         return;
     }
     // Before the listener is armed: a multishot accept keeps the limit that it was started under.
