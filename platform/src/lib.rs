@@ -20,14 +20,15 @@
 // The kernel's interfaces are made of C integers; where a value could really be cut, the line says why it is not.
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-// Reading order: which backend, the backends, what they share. `kqueue` (over `readiness`) has its place beside these;
-// `tokio_uring` is there with the feature of its name.
+// Reading order: which backend, the backends, what they share. `kqueue` is compiled everywhere, for its tests, and has its
+// system calls on macOS. `tokio_uring` is there with the feature of its name.
 pub mod probe;
 #[cfg(target_os = "linux")]
 pub mod uring;
 pub mod readiness;
 #[cfg(target_os = "linux")]
 pub mod epoll;
+pub mod kqueue;
 #[cfg(target_os = "linux")]
 pub mod ring_runtime;
 #[cfg(target_os = "linux")]

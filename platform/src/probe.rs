@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 #[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "macos")]
+use crate::kqueue::Kqueue;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 use crate::tokio_uring::TokioUring;
 #[cfg(target_os = "linux")]
@@ -42,7 +44,7 @@ pub enum Backend {
     TokioUring,
     /// Linux.
     Epoll,
-    /// macOS. Not in this build yet.
+    /// macOS.
     Kqueue,
 }
 
@@ -105,7 +107,7 @@ impl fmt::Display for BackendError {
                 let allowed = match (cfg!(target_os = "linux"), cfg!(feature = "tokio-uring")) {
                     (true, true) => "auto, uring, monoio, tokio-uring and epoll",
                     (true, false) => "auto, uring, monoio and epoll",
-                    (false, _) => "auto",
+                    (false, _) => "auto and kqueue",
                 };
                 write!(
                     formatter,
@@ -205,12 +207,14 @@ cfg_if::cfg_if! {
             }
         }
     } else {
+        #[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
         fn automatic() -> Result<Choice, BackendError> {
-            Err(BackendError::NotBuilt { backend: Backend::Kqueue })
+            let reason = "it is what this system has".to_owned();
+            Ok(Choice { backend: Backend::Kqueue, reason, is_forced: false })
         }
 
         fn probe(backend: Backend) -> Result<(), BackendError> {
-            Err(BackendError::NotBuilt { backend })
+            if backend == Backend::Kqueue { Ok(()) } else { Err(BackendError::NotBuilt { backend }) }
         }
     }
 }
@@ -320,8 +324,7 @@ impl Choice {
                 let fallback = format!("{} cannot be opened: {}", self.backend.name(), why(&error));
                 Ok(worker.start(Epoll::open(config)?, Some(fallback)))
             } else {
-                let _ = (config, worker);
-                Err(io::ErrorKind::Unsupported.into())
+                Ok(worker.start(Kqueue::open(config)?, None))
             }
         }
     }
@@ -329,8 +332,7 @@ impl Choice {
 
 #[cfg(test)]
 mod tests {
-    use super::{Backend, Choice, Requested, Start, choose};
-    use crate::{IoConfig, Platform};
+    use super::{Backend, Requested, choose};
 
     #[test]
     fn names() {
@@ -349,7 +351,8 @@ mod tests {
     fn auto_always_finds_one() {
         let choice = choose(Requested::Auto).expect("there is always one");
         assert!(!choice.is_forced && !choice.reason.is_empty());
-        assert!(choose(Requested::Only(Backend::Kqueue)).is_err());
+        let kqueue = choose(Requested::Only(Backend::Kqueue));
+        assert_eq!(kqueue.is_ok(), cfg!(target_os = "macos"), "{kqueue:?}");
     }
 
     #[test]
@@ -374,6 +377,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_worker_that_cannot_open_its_ring_takes_epoll() {
+        use super::{Choice, Start};
+        use crate::{IoConfig, Platform};
         struct Name;
         impl Start for Name {
             type Output = (&'static str, bool);

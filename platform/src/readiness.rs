@@ -76,7 +76,7 @@ pub struct Polled {
     pub is_writable: bool,
     /// The peer's end, or a failure, waits behind the bytes that are still to be read.
     pub is_hung_up: bool,
-    /// The socket failed.
+    /// The socket failed, or what was asked for it could not be done.
     pub is_failed: bool,
     /// A send that was given to [`Poller::send`] is over; see [`Poller::take_sent`].
     pub is_sent: bool,
@@ -103,6 +103,9 @@ pub trait Poller: Sized + 'static {
     /// Whether each connection is told of once, and again only after [`Self::drained`] or another `ReadAndWrite`.
     const IS_ONE_SHOT: bool = false;
 
+    /// Whether each `ReadAndWrite` is told of once, and writing is forgotten with that.
+    const IS_WRITE_ONE_SHOT: bool = Self::IS_ONE_SHOT;
+
     /// Whether [`Self::send`] does anything: whether the kernel takes a turn's sends all at once.
     const TAKES_SENDS: bool = false;
 
@@ -112,8 +115,13 @@ pub trait Poller: Sized + 'static {
     fn waker(&self) -> Self::Waker;
     /// Lets the next wake through; called before [`Event::Woken`] is reported.
     fn clear_wake(&mut self);
-    /// Changes what is watched. It may be put off until the next wait, which then reports its failure as `is_failed`.
+    /// Changes what is watched. A connection's may be put off until the next wait, which then reports its failure as
+    /// `is_failed` and says why as [`Self::refusal`].
     fn change(&mut self, descriptor: RawFd, token: Token, interest: Interest) -> io::Result<()>;
+    /// Why a change could not be made that had been put off until the last wait.
+    fn refusal(&self, _token: Token) -> Option<io::Error> {
+        None
+    }
     /// A one-shot kernel is to watch this connection for reading again.
     fn drained(&mut self, _token: Token) {}
     /// Sends all of `out.head`, `out.body` being empty, some time before the next wait ends. Called with `TAKES_SENDS` only.
@@ -315,7 +323,7 @@ impl<P: Poller> Readiness<P> {
         *bytes_sent += bytes;
         if *bytes_sent < out.len() {
             // Not tried again before the kernel reports room: it took less than it was given, so it is full.
-            if P::IS_ONE_SHOT || !connection.watches_write {
+            if P::IS_WRITE_ONE_SHOT || !connection.watches_write {
                 connection.watches_write = true;
                 let (descriptor, token) = (connection.socket.as_raw_fd(), Token::new(Token::CONNECTION, id.bits()));
                 if let Err(error) = self.poller.change(descriptor, token, Interest::ReadAndWrite) {
@@ -514,6 +522,12 @@ impl<P: Poller> Readiness<P> {
                     }
                     return;
                 }
+                if polled.is_failed {
+                    if let Some(error) = self.poller.refusal(polled.token) {
+                        // The socket may be well, but nobody would tell us of it any more.
+                        return self.fail(id, error, events);
+                    }
+                }
                 // An old id: the socket was closed after the kernel had made this report.
                 let Some(connection) = self.connection_mut(id) else { return };
                 connection.is_readable |= polled.is_readable;
@@ -653,6 +667,8 @@ impl<P: Poller> Platform for Readiness<P> {
         if self.slots[index].connection.is_some() || self.slots[index].is_leaving {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("slot {index} is in use")));
         }
+        #[cfg(target_os = "macos")]
+        socket::prepare(socket.as_fd())?;
         self.poller.change(socket.as_raw_fd(), Token::new(Token::CONNECTION, id.bits()), Interest::Read)?;
         let connection = Connection {
             socket,
@@ -714,6 +730,10 @@ impl<P: Poller> Platform for Readiness<P> {
     fn watch(&mut self, id: WatchId, descriptor: RawFd) -> io::Result<()> {
         if self.watches.iter().any(|(other, _)| *other == id) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("watch {} is in use", id.0)));
+        }
+        // Of a kqueue, the second would take the first one's place without a word.
+        if self.watches.iter().any(|(_, other)| *other == descriptor) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("descriptor {descriptor} is watched")));
         }
         self.poller.change(descriptor, Token::new(Token::WATCH, id.0.into()), Interest::Level)?;
         self.watches.push((id, descriptor));

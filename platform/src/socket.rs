@@ -12,7 +12,7 @@ pub const BACKLOG: i32 = 2048;
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "macos")] {
-        /// No `MSG_NOSIGNAL` here: `accept` sets `SO_NOSIGPIPE`, and `CPython` ignores the signal anyway.
+        /// No `MSG_NOSIGNAL` here, and `MSG_DONTWAIT` counts for receiving only: see `prepare`.
         const SEND_FLAGS: i32 = libc::MSG_DONTWAIT;
     } else {
         const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -88,8 +88,8 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
             // SAFETY: the call has just returned this descriptor, and nobody else knows it.
             let socket = unsafe { OwnedFd::from_raw_fd(accepted) };
             set_close_on_exec_and_non_blocking(&socket)?;
-            set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NOSIGPIPE, &1i32)?;
-            // Not known to be inherited from the listener here; a Unix socket refuses it.
+            // Not known to be inherited from the listener here. A Unix socket refuses it, and so does one that was reset
+            // already, which must not look like a failure of the listener.
             let _ = set_no_delay(socket.as_fd());
         } else {
             let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -114,7 +114,18 @@ pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     peer_address(&address)
 }
 
-/// macOS has no `accept4`.
+/// Makes [`send`] keep its word on a socket of any origin. Elsewhere the flags of each send do that.
+#[cfg(target_os = "macos")]
+pub(crate) fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // xnu, bsd/kern/uipc_socket.c, sosendcheck: only a non-blocking socket sends without waiting.
+    set_non_blocking(socket)?;
+    // One that both ends have closed refuses it, but may have bytes to read. Nor does the signal end a process that Rust or
+    // CPython has started: both ignore it.
+    let _ = set_option(socket, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, &1i32);
+    Ok(())
+}
+
+/// macOS has no `accept4`: a fork in another thread between the two calls hands the descriptor on to what it executes.
 #[cfg(target_os = "macos")]
 fn set_close_on_exec_and_non_blocking(socket: &OwnedFd) -> io::Result<()> {
     // SAFETY: fcntl with these commands takes an integer and touches no memory.
