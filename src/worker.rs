@@ -390,7 +390,8 @@ impl<P: Platform> Worker<P> {
     pub fn drain(&mut self, timeout: Duration) {
         self.set_time();
         let ticks = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX / 4).div_ceil(TICK_MILLISECONDS);
-        let deadline = self.shared.now + ticks;
+        // One more, as the present tick has begun already: what is in flight gets all of its time. None is none.
+        let deadline = self.shared.now + ticks + u64::from(ticks > 0);
         if let Some(drain) = &mut self.drain {
             drain.deadline = drain.deadline.min(deadline);
             return;

@@ -458,6 +458,15 @@ fn a_drain_ends_also_when_nothing_happens_any_more() {
     }
     assert!(rig.stage.is_closed(peer));
     assert!((5.0..5.2).contains(&rig.seconds()), "{}", rig.seconds());
+    // Begun just before a tick ends, it still lasts as long as it was told to.
+    let mut rig = Rig::new(|_| {});
+    rig.connect_and_say(LATER);
+    rig.pass(0.99);
+    rig.worker.drain(Duration::from_secs(1));
+    while !rig.worker.is_drained() {
+        rig.turn(Wait::Forever);
+    }
+    assert!((1.99..2.21).contains(&rig.seconds()), "{}", rig.seconds());
     // A second one may only be shorter.
     let mut rig = Rig::new(|_| {});
     rig.connect_and_say(LATER);
