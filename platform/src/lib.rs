@@ -36,6 +36,8 @@ pub mod monoio;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub mod tokio_uring;
 pub mod script;
+pub mod simulated;
+pub mod referee;
 pub mod pool;
 pub mod socket;
 

@@ -168,6 +168,13 @@ struct State {
 #[derive(Clone, Debug, Default)]
 pub struct ScriptWaker(Arc<AtomicBool>);
 
+impl ScriptWaker {
+    /// Whether somebody has woken since the last call of this.
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::AcqRel)
+    }
+}
+
 impl Wake for ScriptWaker {
     fn wake(&self) {
         self.0.store(true, Ordering::Release);
@@ -580,7 +587,7 @@ impl Platform for Script {
         let told_before = events.len();
         {
             let mut state = self.state.borrow_mut();
-            if self.waker.0.swap(false, Ordering::AcqRel) {
+            if self.waker.take() {
                 events.push(Event::Woken);
             }
             for index in 0..state.peers.len() {

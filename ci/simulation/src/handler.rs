@@ -1,0 +1,302 @@
+//! The handler of a run: checks what it is given against the plan, answers as the plan says, and checks what it is told.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use turboapi_core::connection::Part;
+use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::request::{Request, RequestId};
+use turboapi_core::response::{Answer, Headers};
+use turboapi_core::worker::Worker;
+use turboapi_platform::simulated::{Moment, Network};
+use turboapi_platform::{ConnectionId, Platform};
+
+use crate::plan::{self, Form, Item, Kind, Plan, Valid};
+use crate::tally::{self, Tally};
+
+/// One call of the handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// On which connection.
+    pub connection: ConnectionId,
+    /// For which request.
+    pub token: u32,
+    /// When.
+    pub at: Moment,
+    /// When it was told that its answer is complete, or the connection gone. At once where it answered at once.
+    pub ended_at: Option<Moment>,
+    /// The answer was begun, then given up.
+    pub was_cut: bool,
+    /// How many requests the handler had when it was called, this one not among them.
+    pub waiting_before: usize,
+}
+
+/// A request that is to be answered later.
+#[derive(Debug)]
+struct Waiting {
+    id: RequestId,
+    call: usize,
+    due: Moment,
+    /// Parts that were handed over, the start among them.
+    handed: usize,
+    awaits_writable: bool,
+    writable_allowed: usize,
+    was_told_of_half_close: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Actor {
+    plan: Rc<Plan>,
+    network: Network,
+    /// In order.
+    pub calls: Vec<Call>,
+    waiting: Vec<Waiting>,
+    gone: Vec<RequestId>,
+    /// Counts.
+    pub tally: Tally,
+}
+
+fn headers(token: u32, valid: &Valid, with_length: Option<usize>) -> Headers {
+    let mut headers = Headers::default();
+    let mut push =
+        |name: &str, value: &str| headers.push(name.as_bytes(), value.as_bytes()).expect("plain header lines");
+    push("x-token", &token.to_string());
+    if valid.conduct.closes {
+        push("connection", "close");
+    }
+    if let Some(length) = with_length {
+        push("content-length", &length.to_string());
+    }
+    headers
+}
+
+fn token_of(path: &str) -> Option<u32> {
+    path.strip_prefix('/')?.parse().ok()
+}
+
+impl Plan {
+    /// The item that has this token.
+    #[must_use]
+    pub fn item(&self, token: u32) -> Option<&Item> {
+        let client = self.clients.get((token / 100).checked_sub(1)? as usize)?;
+        client.items.get(token as usize % 100)
+    }
+
+    /// The same, where it was called and so must be valid.
+    fn valid(&self, token: u32) -> &Valid {
+        match self.item(token).map(|item| &item.kind) {
+            Some(Kind::Valid(valid)) => valid,
+            _ => panic!("request {token}, which the handler was called with, is not one to be answered"),
+        }
+    }
+}
+
+/// The bytes of one part of so many.
+fn part_of(body: &[u8], part: usize, count: usize) -> &[u8] {
+    let size = body.len().div_ceil(count);
+    &body[(part * size).min(body.len())..((part + 1) * size).min(body.len())]
+}
+
+impl Actor {
+    /// For this plan.
+    #[must_use]
+    pub fn new(plan: Rc<Plan>, network: Network) -> Self {
+        Self { plan, network, calls: Vec::new(), waiting: Vec::new(), gone: Vec::new(), tally: Tally::default() }
+    }
+
+    /// Requests that it has.
+    #[must_use]
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When it will go on by itself.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Moment> {
+        self.waiting.iter().filter(|waiting| !waiting.awaits_writable).map(|waiting| waiting.due).min()
+    }
+
+    /// Gives the answers, and parts of answers, whose time has come; connections in random order.
+    pub fn answer_due<P: Platform>(&mut self, worker: &mut Worker<P>) {
+        while let Some(id) = self.gone.pop() {
+            self.tally.add(tally::Outcome::StaleAnswer);
+            let part = Part::Json { status: 200, body: Bytes::from_static(b"stale") };
+            assert_eq!(worker.answer(id, part, self), Ok(false), "a late answer to {id:?} found somebody");
+        }
+        loop {
+            let now = self.network.now();
+            let is_due = |waiting: &Waiting| !waiting.awaits_writable && waiting.due <= now;
+            let due = self.waiting.iter().filter(|waiting| is_due(waiting)).count();
+            if due == 0 {
+                return;
+            }
+            let chosen = self.network.draw(|random| random.below(due as u64)) as usize;
+            let Some(at) = (0..self.waiting.len()).filter(|at| is_due(&self.waiting[*at])).nth(chosen) else { return };
+            self.answer_one(at, worker);
+        }
+    }
+
+    fn answer_one<P: Platform>(&mut self, at: usize, worker: &mut Worker<P>) {
+        let plan = Rc::clone(&self.plan);
+        let waiting = &mut self.waiting[at];
+        let (id, call, step) = (waiting.id, waiting.call, waiting.handed);
+        waiting.handed += 1;
+        let token = self.calls[call].token;
+        let valid = plan.valid(token);
+        let conduct = valid.conduct;
+        let body = || plan::body(token, conduct.bytes);
+        let status = conduct.status;
+        let mut fails = false;
+        let (part, is_last) = match (conduct.form, step) {
+            (Form::Whole, _) => {
+                (Part::Whole { status, headers: headers(token, valid, None), body: body().into() }, true)
+            }
+            (Form::Json, _) => (Part::Json { status, body: body().into() }, true),
+            (Form::Nothing, _) => (Part::Failed, true),
+            (Form::Parts { has_length, .. }, 0) => {
+                let length = has_length.then_some(conduct.bytes);
+                (Part::Start { status, headers: headers(token, valid, length) }, false)
+            }
+            (Form::Parts { count, waits, .. }, step) => {
+                let data = Bytes::copy_from_slice(part_of(&body(), step - 1, count));
+                let more = step < count;
+                waiting.awaits_writable = more && waits;
+                waiting.writable_allowed += usize::from(more);
+                (Part::Body { data, more }, !more)
+            }
+            (Form::WrongLength | Form::FailsWithin, 0) => {
+                (Part::Start { status: 200, headers: headers(token, valid, Some(7)) }, false)
+            }
+            (Form::FailsWithin, _) => {
+                fails = true;
+                (Part::Failed, true)
+            }
+            (Form::WrongLength, _) => {
+                fails = true;
+                (Part::Body { data: Bytes::from_static(b"eight by"), more: false }, true)
+            }
+            (Form::Never, _) => unreachable!("it is never due"),
+        };
+        // Between two parts a little time may pass.
+        waiting.due = self.network.now() + u64::from(step % 2 == 1) * 300;
+        // HEAD takes any length: there is no body that could break its promise.
+        self.calls[call].was_cut = fails && (conduct.form == Form::FailsWithin || valid.method != "HEAD");
+        self.network.note("handler answers", u64::from(token), step as u64);
+        let done = worker.answer(id, part, self);
+        let is_error = fails && conduct.form == Form::WrongLength && valid.method != "HEAD";
+        assert_eq!(done.is_err(), is_error, "part {step} of {token}: {done:?}");
+        assert!(done.is_err() || done == Ok(true), "the answer to {token} found nobody, and it was not told Gone");
+        let still_waits = self.waiting.iter().any(|waiting| waiting.id == id);
+        assert_eq!(still_waits, !is_last, "after part {step} of {token}");
+    }
+
+    fn check(&self, request: &Request<'_>) -> (u32, Rc<Plan>) {
+        let plan = Rc::clone(&self.plan);
+        let token = token_of(request.path).unwrap_or_else(|| panic!("the handler was called for {:?}", request.path));
+        let valid = plan.valid(token);
+        let method = request.head.method.name(request.head_bytes);
+        assert_eq!(method, valid.method.as_bytes(), "method of {token}");
+        assert!(request.body == valid.body, "body of {token}: {} bytes of {}", request.body.len(), valid.body.len());
+        assert_eq!(request.head.minor_version == 0, valid.is_old, "version of {token}");
+        (token, plan)
+    }
+}
+
+impl Handler for Actor {
+    fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        let (token, plan) = self.check(request);
+        let valid = plan.valid(token);
+        let conduct = valid.conduct;
+        let now = self.network.now();
+        self.network.note("handler called", u64::from(token), request.body.len() as u64);
+        let is_later = conduct.later.is_some();
+        self.calls.push(Call {
+            connection: request.id.connection,
+            token,
+            at: now,
+            ended_at: (!is_later).then_some(now),
+            was_cut: false,
+            waiting_before: self.waiting.len(),
+        });
+        self.network.pass(conduct.computes);
+        if let Some(delay) = conduct.later {
+            self.waiting.push(Waiting {
+                id: request.id,
+                call: self.calls.len() - 1,
+                due: if conduct.form == Form::Never { Moment::MAX } else { now + delay },
+                handed: 0,
+                awaits_writable: false,
+                writable_allowed: 0,
+                was_told_of_half_close: false,
+            });
+            return Outcome::Later;
+        }
+        let body = plan::body(token, conduct.bytes);
+        let status = conduct.status;
+        let done = match conduct.form {
+            Form::Whole if conduct.bytes % 2 == 0 => answer.whole(status, &headers(token, valid, None), &body),
+            Form::Whole => answer.whole_shared(status, &headers(token, valid, None), body.into()),
+            Form::Json => answer.json(status, &body),
+            Form::Parts { count, has_length, .. } => {
+                let length = has_length.then_some(conduct.bytes);
+                answer.start(status, &headers(token, valid, length)).and_then(|()| {
+                    (0..count).try_for_each(|part| {
+                        answer.part(Bytes::copy_from_slice(part_of(&body, part, count)), part + 1 < count)
+                    })
+                })
+            }
+            Form::FailsWithin | Form::WrongLength => {
+                if let Some(call) = self.calls.last_mut() {
+                    call.was_cut = true;
+                }
+                answer
+                    .start(200, &headers(token, valid, Some(7)))
+                    .and_then(|()| answer.part(Bytes::from_static(b"five "), true))
+            }
+            Form::Nothing | Form::Never => Ok(()),
+        };
+        assert_eq!(done, Ok(()), "the answer to {token}");
+        Outcome::Answered
+    }
+
+    fn writable(&mut self, id: RequestId) {
+        self.network.note("handler told writable", id.connection.bits(), id.number.into());
+        self.tally.add(tally::Outcome::Writable);
+        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) else {
+            panic!("{id:?} is writable, and its handler has ended")
+        };
+        assert!(waiting.writable_allowed > 0, "{id:?} is writable more often than there were parts");
+        waiting.writable_allowed -= 1;
+        waiting.awaits_writable = false;
+    }
+
+    fn ended(&mut self, id: RequestId, how: Ended) {
+        self.network.note("handler told ended", id.connection.bits(), how as u64);
+        let Some(at) = self.waiting.iter().position(|waiting| waiting.id == id) else {
+            panic!("{id:?} was told {how:?}, and its handler had ended or was never called")
+        };
+        let waiting = &mut self.waiting[at];
+        let call = &mut self.calls[waiting.call];
+        match how {
+            Ended::HalfClosed => {
+                assert!(!waiting.was_told_of_half_close, "{id:?} was told HalfClosed twice");
+                waiting.was_told_of_half_close = true;
+                self.tally.add(tally::Outcome::EndedHalfClosed);
+                return;
+            }
+            Ended::Complete => {
+                assert!(waiting.handed > 0, "{id:?} was told Complete, and had said nothing");
+                self.tally.add(tally::Outcome::Later);
+            }
+            Ended::Gone => {
+                if !call.was_cut {
+                    self.gone.push(id);
+                }
+                self.tally.add(tally::Outcome::EndedGone);
+            }
+        }
+        call.ended_at = Some(self.network.now());
+        self.waiting.swap_remove(at);
+    }
+}
