@@ -4,12 +4,15 @@
 //! let go of whatever the handler needs (the interpreter) around the one and hold it during the other.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
+use turboapi_platform::handoff::Seat;
 use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform, Wait, WatchId};
 
+use crate::balance::{Balance, RECEIVE_BATCH, Spread};
 use crate::connection::{Connection, Part, Shared};
 use crate::handler::Handler;
 use crate::request::RequestId;
@@ -35,6 +38,13 @@ const DRAIN_GRACE: Tick = 200 / TICK_MILLISECONDS;
 /// Stands in the wheel for the drain itself; no connection has this id, as slots stay below `connections_max`.
 const DRAIN_TIMER: ConnectionId = ConnectionId::new(u32::MAX, 0);
 
+/// The same for another look at what there was no room for: nobody tells a worker that another one has room again.
+const BALANCE_TIMER: ConnectionId = ConnectionId::new(u32::MAX, 1);
+
+/// What the worker watches for its caller, and where other workers hand it connections.
+const CALLER: WatchId = WatchId(0);
+const MAILBOX: WatchId = WatchId(1);
+
 /// One core's server.
 #[derive(Debug)]
 pub struct Worker<P: Platform> {
@@ -49,6 +59,8 @@ pub struct Worker<P: Platform> {
     listeners: Vec<Listener>,
     spare: Vec<Vec<u8>>,
     drain: Option<Drain>,
+    /// None: it is the only worker.
+    balance: Option<Balance>,
     statistics: Statistics,
 }
 
@@ -62,6 +74,7 @@ struct Slot {
 struct Listener {
     id: ListenerId,
     accepts: bool,
+    spread: Spread,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +87,12 @@ struct Drain {
 /// What a worker has done, counted by itself alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statistics {
-    /// Connections accepted.
+    /// Connections accepted, also those that went to another worker.
     pub accepted: u64,
+    /// Connections accepted here and given to another worker.
+    pub handed_over: u64,
+    /// Connections that another worker has accepted and given to this one.
+    pub taken_over: u64,
     /// Times that accepting stalled for want of descriptors or memory.
     pub accept_stalls: u64,
     /// Deadlines that came.
@@ -110,6 +127,7 @@ impl<P: Platform> Worker<P> {
             listeners: Vec::new(),
             spare: Vec::new(),
             drain: None,
+            balance: None,
             statistics: Statistics::default(),
         };
         worker.set_wall_clock();
@@ -148,10 +166,23 @@ impl<P: Platform> Worker<P> {
     ///
     /// # Errors
     /// What the platform says.
-    pub fn listen(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn listen(&mut self, socket: BorrowedFd<'_>, spread: Spread) -> io::Result<()> {
         let id = ListenerId(u32::try_from(self.listeners.len()).expect("a worker has few listeners"));
         self.platform.listen(id, socket)?;
-        self.listeners.push(Listener { id, accepts: true });
+        self.listeners.push(Listener { id, accepts: true, spread });
+        Ok(())
+    }
+
+    /// Shares connections with the other workers from now on: some that are accepted here go to them, and theirs come here.
+    ///
+    /// # Errors
+    /// What the platform says.
+    pub fn join(&mut self, seat: Seat) -> io::Result<()> {
+        let mut balance = Balance::new(seat);
+        self.platform.watch(MAILBOX, balance.descriptor())?;
+        balance.is_watched = true;
+        self.balance = Some(balance);
+        self.bound_connections();
         Ok(())
     }
 
@@ -160,7 +191,7 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// What the platform says.
     pub fn watch(&mut self, descriptor: RawFd) -> io::Result<()> {
-        self.platform.watch(WatchId(0), descriptor)
+        self.platform.watch(CALLER, descriptor)
     }
 
     /// Lets the kernel work: submits, and waits as told if nothing is there, but not past the next deadline.
@@ -206,6 +237,7 @@ impl<P: Platform> Worker<P> {
         }
         self.events = events;
         self.expire(handler);
+        self.step_balance();
         self.step_drain(handler);
         seen
     }
@@ -227,18 +259,10 @@ impl<P: Platform> Worker<P> {
                     self.settle(connection);
                 }
             }
-            Event::Accepted { listener: _, socket, peer } => {
+            Event::Accepted { listener, socket, peer } => {
                 self.statistics.accepted += 1;
-                let entry = self.connections.vacant_entry();
-                self.generation = self.generation.wrapping_add(1);
-                let slot = u32::try_from(entry.key()).expect("connections_max is below 2^32");
-                let id = ConnectionId::new(slot, self.generation);
-                let connection = Connection::new(id, peer, &self.shared);
-                entry.insert(Slot { connection, asked_to_close: None });
-                if self.platform.adopt(id, socket).is_err() {
-                    self.connections.remove(slot as usize);
-                } else {
-                    self.settle(id);
+                if let Some(socket) = self.pass(listener, socket, peer) {
+                    self.adopt(socket, peer);
                 }
                 self.bound_connections();
             }
@@ -261,6 +285,7 @@ impl<P: Platform> Worker<P> {
                     self.bound_connections();
                 }
             }
+            Event::Watch { watch: MAILBOX } => self.take_handed(),
             Event::Watch { watch: _ } => seen.watch = true,
             Event::Woken => seen.woken = true,
             Event::ListenerGone { listener, error: _ } => self.listeners.retain(|known| known.id != listener),
@@ -269,6 +294,86 @@ impl<P: Platform> Worker<P> {
                 self.close_least_recently_used();
             }
         }
+    }
+
+    /// Gives a connection to the worker that should have it. It comes back if that is this one.
+    fn pass(&mut self, listener: ListenerId, socket: OwnedFd, peer: Option<SocketAddr>) -> Option<OwnedFd> {
+        let Some(balance) = &mut self.balance else { return Some(socket) };
+        let (open, max) = (self.connections.len(), self.shared.limits.connections_max);
+        let known = self.listeners.iter().find(|known| known.id == listener);
+        let back = balance.pass(socket, peer, open, max, known.map_or(Spread::Kernel, |listener| listener.spread));
+        self.statistics.handed_over += u64::from(back.is_none());
+        back
+    }
+
+    /// Makes a connection of a socket.
+    fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
+        let entry = self.connections.vacant_entry();
+        self.generation = self.generation.wrapping_add(1);
+        let slot = u32::try_from(entry.key()).expect("connections_max is below 2^32");
+        let id = ConnectionId::new(slot, self.generation);
+        let connection = Connection::new(id, peer, &self.shared);
+        entry.insert(Slot { connection, asked_to_close: None });
+        if self.platform.adopt(id, socket).is_err() {
+            self.connections.remove(slot as usize);
+        } else {
+            self.settle(id);
+        }
+    }
+
+    /// Takes what other workers have handed here, also over `connections_max`: who sent it had seen room.
+    fn take_handed(&mut self) {
+        for _ in 0..RECEIVE_BATCH {
+            let Some(balance) = &mut self.balance else { return };
+            match balance.receive() {
+                Ok(Some((socket, peer))) => {
+                    self.statistics.taken_over += 1;
+                    self.adopt(socket, peer);
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    self.statistics.accept_stalls += 1;
+                    self.watch_mailbox(false);
+                    self.look_again();
+                    self.close_least_recently_used();
+                    break;
+                }
+            }
+        }
+        // A closed mailbox stays readable for ever, and that of a worker that leaves is its successor's.
+        if self.balance.as_ref().is_some_and(Balance::is_over) {
+            self.watch_mailbox(false);
+        }
+        self.bound_connections();
+    }
+
+    fn watch_mailbox(&mut self, on: bool) {
+        let Some(balance) = self.balance.as_mut().filter(|balance| balance.is_watched != on) else { return };
+        balance.is_watched = on;
+        if !on {
+            self.platform.unwatch(MAILBOX);
+        } else if self.platform.watch(MAILBOX, balance.descriptor()).is_err() {
+            balance.is_watched = false;
+            self.look_again();
+        }
+    }
+
+    /// Has `step_balance` look again in a moment.
+    fn look_again(&mut self) {
+        if let Some(balance) = self.balance.as_mut().filter(|balance| balance.retry_at.is_none()) {
+            balance.retry_at = Some(self.wheel.insert(BALANCE_TIMER, self.shared.now + 1));
+        }
+    }
+
+    fn step_balance(&mut self) {
+        let now = self.shared.now;
+        let due = |balance: &&mut Balance| balance.retry_at.is_some_and(|at| at <= now);
+        let Some(balance) = self.balance.as_mut().filter(due) else { return };
+        balance.retry_at = None;
+        if !balance.is_over() {
+            self.watch_mailbox(true);
+        }
+        self.bound_connections();
     }
 
     /// A later answer, or a part of one. False: nobody waits for it, as the connection has gone or moved on.
@@ -361,9 +466,18 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    /// Over the bound, further connections wait in the kernel's backlog.
+    /// Over the bound, further connections go to other workers, and wait in the kernel's backlog when all are full.
     fn bound_connections(&mut self) {
-        let accepts = self.connections.len() < self.shared.limits.connections_max;
+        let max = self.shared.limits.connections_max;
+        let has_room = self.connections.len() < max;
+        let mut accepts = has_room;
+        if let Some(balance) = &self.balance {
+            balance.publish(self.connections.len(), has_room);
+            accepts = has_room || balance.others_have_room(max);
+        }
+        if !has_room {
+            self.look_again();
+        }
         for listener in &mut self.listeners {
             if listener.accepts != accepts {
                 listener.accepts = accepts;
@@ -398,6 +512,9 @@ impl<P: Platform> Worker<P> {
         }
         self.shared.is_draining = true;
         self.drain = Some(Drain { since: self.shared.now, deadline, next_step: self.shared.now });
+        if let Some(balance) = &mut self.balance {
+            balance.leave();
+        }
         for listener in &self.listeners {
             self.platform.unlisten(listener.id);
         }
@@ -412,6 +529,9 @@ impl<P: Platform> Worker<P> {
         };
         drain.next_step = now + 1;
         let Drain { since, deadline, .. } = *drain;
+        if self.balance.as_ref().is_some_and(|balance| !balance.is_over()) {
+            self.take_handed();
+        }
         let mut ended = Vec::new();
         for (_, Slot { connection, .. }) in &mut self.connections {
             if now >= deadline {
@@ -443,10 +563,11 @@ impl<P: Platform> Worker<P> {
         !self.listeners.is_empty()
     }
 
-    /// Whether a drain has ended: nothing listens, nobody is connected.
+    /// Whether a drain has ended: nothing listens, nobody is connected, nobody was handed here.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.connections.is_empty() && self.listeners.is_empty()
+        let is_over = self.balance.as_ref().is_none_or(Balance::is_over);
+        self.drain.is_some() && self.connections.is_empty() && self.listeners.is_empty() && is_over
     }
 
     /// Submits what was asked for without waiting: for when a long call is ahead.

@@ -38,6 +38,7 @@ pub mod tokio_uring;
 pub mod script;
 pub mod simulated;
 pub mod referee;
+pub mod handoff;
 pub mod pool;
 pub mod socket;
 

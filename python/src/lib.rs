@@ -5,6 +5,7 @@
 //! answer of what it returned. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
 
 mod serve;
+mod handoff;
 mod handler;
 mod plan;
 mod coroutine;
@@ -27,6 +28,8 @@ mod _core {
     use super::asgi::Exchange;
     #[pymodule_export]
     use super::coroutine::Completion;
+    #[pymodule_export]
+    use super::handoff::Handoff;
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]

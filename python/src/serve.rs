@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
+use turboapi_core::balance::Spread;
 use turboapi_core::connection::{Part, Shared};
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::limits::Limits;
@@ -15,11 +16,13 @@ use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::{Answer, Preamble};
 use turboapi_core::router::{RouteSpec, Router};
 use turboapi_core::worker;
+use turboapi_platform::handoff::Seat;
 use turboapi_platform::probe::{self, Choice, Requested, Start};
 use turboapi_platform::{IoConfig, Platform, Wait};
 
 use crate::coroutine::AsyncioLoop;
 use crate::handler::{Attached, Hooks, PythonHandler};
+use crate::handoff::Handoff;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
 use crate::plan::Plan;
 use crate::response::ResponseTypes;
@@ -64,7 +67,8 @@ pub struct Worker {
 
 /// A worker over one of the platforms.
 trait Serve {
-    fn listen(&mut self, descriptor: RawFd) -> PyResult<()>;
+    fn listen(&mut self, descriptor: RawFd, spread: Spread) -> PyResult<()>;
+    fn join(&mut self, seat: Seat) -> PyResult<()>;
     fn set_routes(&mut self, router: Router, handler: PythonHandler);
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool>;
     fn drain(&mut self, timeout: Duration);
@@ -189,8 +193,12 @@ impl<P: Platform> Server<P> {
 }
 
 impl<P: Platform> Serve for Server<P> {
-    fn listen(&mut self, descriptor: RawFd) -> PyResult<()> {
-        Ok(self.worker.listen(borrow_descriptor(&descriptor)?)?)
+    fn listen(&mut self, descriptor: RawFd, spread: Spread) -> PyResult<()> {
+        Ok(self.worker.listen(borrow_descriptor(&descriptor)?, spread)?)
+    }
+
+    fn join(&mut self, seat: Seat) -> PyResult<()> {
+        Ok(self.worker.join(seat)?)
     }
 
     fn set_routes(&mut self, router: Router, mut handler: PythonHandler) {
@@ -323,9 +331,17 @@ impl Worker {
         Ok(())
     }
 
-    /// Accepts from a listening socket, which the caller keeps open.
-    fn listen(&mut self, descriptor: RawFd) -> PyResult<()> {
-        self.server.get()?.listen(descriptor)
+    /// Accepts from a listening socket, which the caller keeps open. If no other worker does, `for_all`, it deals out what comes.
+    #[pyo3(signature = (descriptor, *, for_all = false))]
+    fn listen(&mut self, descriptor: RawFd, for_all: bool) -> PyResult<()> {
+        self.server.get()?.listen(descriptor, if for_all { Spread::Ours } else { Spread::Kernel })
+    }
+
+    /// Shares connections with the other workers from now on. To be called once it can serve.
+    fn join(&mut self, handoff: &Bound<'_, Handoff>, index: usize) -> PyResult<()> {
+        let handoff = handoff.get();
+        handoff.check(index)?;
+        self.server.get()?.join(Seat::new(Arc::clone(&handoff.shared), index))
     }
 
     /// Serves until asyncio has something to do or the time is over. True: the watched descriptor is readable.
@@ -368,6 +384,8 @@ impl Worker {
         counters.set_item("connections", statistics.connections)?;
         counters.set_item("in_flight", statistics.in_flight)?;
         counters.set_item("accepted", statistics.worker.accepted)?;
+        counters.set_item("handed_over", statistics.worker.handed_over)?;
+        counters.set_item("taken_over", statistics.worker.taken_over)?;
         counters.set_item("accept_stalls", statistics.worker.accept_stalls)?;
         counters.set_item("timeouts", statistics.worker.timeouts)?;
         counters.set_item("turns", statistics.worker.turns)?;

@@ -55,6 +55,10 @@ LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
         ({}, {"TURBOAPI_PIN": "1"}, "pin", True),
         ({"server_header": ""}, {}, "server_header", ""),
         ({"host": ""}, {}, "host", ""),
+        ({"uds": "/run/ä.sock"}, {"TURBOAPI_PORT": "80"}, "uds", "/run/ä.sock"),
+        ({"uds": "/x"}, {"TURBOAPI_PORT": "80"}, "port", 8000),
+        ({"port": 80}, {"TURBOAPI_UDS": "/x", "TURBOAPI_HOST": "::1"}, "host", "::1"),
+        ({"fd": "3"}, {}, "fd", 3),
     ],
 )
 def test_settings(arguments, environment, name, value):
@@ -81,6 +85,13 @@ def test_settings(arguments, environment, name, value):
         ({"server_header": "ü"}, {}, "server_header", "server_header is 'ü', allowed is printable ASCII"),
         ({}, {"TURBOAPI_IO": "iocp"}, "TURBOAPI_IO", "TURBOAPI_IO is 'iocp', allowed is one of auto, uring, monoio, "),
         ({}, {"TURBOAPI_PIN": "perhaps"}, "TURBOAPI_PIN", "TURBOAPI_PIN is 'perhaps', allowed is on or off"),
+        ({"uds": "/x", "port": 80}, {}, "uds", "port is 80, uds is '/x': a server listens on a port, on a Unix socket or on an "),
+        ({"uds": "/x", "fd": 3}, {}, "fd", "uds is '/x', fd is 3: a server listens"),
+        ({"fd": 3, "host": "::"}, {}, "fd", "host is '::', fd is 3: a server listens"),
+        ({}, {"TURBOAPI_UDS": "/x", "TURBOAPI_PORT": "80"}, "uds", "port is 80, uds is '/x': a server listens"),
+        ({"uds": ""}, {}, "uds", "uds is '', allowed is a path"),
+        ({"uds": "a\0b"}, {}, "uds", "uds is 'a\\x00b', allowed is a path"),
+        ({"fd": -1}, {}, "fd", "fd is -1, allowed is a whole number from 0"),
         ({"head_bytes_max": 8000}, {}, "request_line_bytes_max", "request_line_bytes_max is 16384, head_bytes_max allows 8000"),
     ],
 )
@@ -690,7 +701,7 @@ def test_a_worker_that_is_told_to_end_by_itself_is_replaced(tmp_path):
     with Served(tmp_path, "--workers", "2") as served:
         served.ready()
         os.kill(children_of(served.process.pid)[0], signal.SIGTERM)
-        served.line(r"exited with code 0; its replacement starts at once")
+        served.line(r"was told to stop, its replacement starts at once")
         served.line("^up$")
         served.signal(signal.SIGTERM)
         assert served.end() == 0

@@ -64,6 +64,26 @@ class Completion:
     def __call__(self, future: Any) -> None: ...
 
 @final
+class Handoff:
+    """Lets workers hand fresh connections to each other. Made by the parent, before it starts threads or forks."""
+
+    def __init__(self, workers: int) -> None: ...
+    @property
+    def workers(self) -> int: ...
+    def loads(self) -> list[int | None]:
+        """The connections of each worker, with those that wait for it; None for one that takes no more."""
+    def retire(self, worker: int) -> None:
+        """The worker has ended: nothing is handed to it until its successor serves. What it was handed waits for that one."""
+    def clear_up(self, worker: int, listeners: Sequence[int]) -> tuple[int, int]:
+        """The worker has ended and has no successor: what waits for it, there or in its listeners, goes to the others.
+
+        Returns:
+            How many did, and how many had to be closed as nobody takes them.
+        """
+    def close(self) -> None:
+        """The server stops: from now on each worker keeps what it accepts, and what was handed over is served."""
+
+@final
 class Router:
     """A route table that is not served. `specs`: (template, methods, kind), in order of registration."""
 
@@ -99,8 +119,11 @@ class Worker:
     ) -> None:
         """`routes`: (template, methods, kind "route" | "prefix" | "opaque", plan or None for the app's own ASGI call), in order of
         registration. Called again when the app has got further ones."""
-    def listen(self, descriptor: int) -> None:
-        """Accepts from a listening socket, which the caller keeps open until `close`."""
+    def listen(self, descriptor: int, *, for_all: bool = False) -> None:
+        """Accepts from a listening socket, which the caller keeps open until `close`. If no other worker does, `for_all`, it deals
+        out what comes."""
+    def join(self, handoff: Handoff, index: int) -> None:
+        """Shares connections with the other workers from now on. To be called once it can serve."""
     def select(self, timeout: float | None) -> bool:
         """Serves until asyncio has something to do or the time is over. True: the watched descriptor is readable."""
     def drain(self, timeout: float) -> None:

@@ -27,12 +27,23 @@ HOUR = 3600
 CONNECTIONS_MAX = 65_536
 
 
+#: The settings that say where to listen; those of one set belong together, those of two contradict each other.
+PLACES = ({"host", "port"}, {"uds"}, {"fd"})
+
+
 def setting(
-    default: Any, description: str, *, minimum: float = 0, maximum: float = math.inf, environment: str = "", limit: bool = False
+    default: Any,
+    description: str,
+    *,
+    minimum: float = 0,
+    maximum: float = math.inf,
+    environment: str = "",
+    limit: bool = False,
+    is_path: bool = False,
 ) -> Any:
     """One field: its default, what it means, what is allowed, and whether it is a limit that the Rust core applies."""
     metadata = {"description": description, "minimum": minimum, "maximum": maximum, "environment": environment, "limit": limit}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={**metadata, "is_path": is_path})
 
 
 def limit(default: float | None, description: str, minimum: float, maximum: float) -> Any:
@@ -50,6 +61,10 @@ class Config:
 
     host: str = setting("127.0.0.1", "address or name to listen on; an empty one means all addresses")
     port: int = setting(8000, "port to listen on; 0 lets the system choose a free one", maximum=65_535)
+    uds: str | None = setting(
+        None, "path of a Unix socket to listen on, instead of host and port; the umask says who may connect", is_path=True
+    )
+    fd: int | None = setting(None, "number of an inherited descriptor that listens, instead of host and port", maximum=2**20)
     workers: int | None = setting(None, "workers; by default one per core on a free-threaded Python, else 1", minimum=1, maximum=1024)
     backlog: int = setting(2048, "connections that the kernel holds until a worker takes them", minimum=1, maximum=65_535)
     backend: Literal["auto", "uring", "monoio", "tokio-uring", "epoll", "kqueue"] = setting(
@@ -97,6 +112,8 @@ class Config:
                 seen=self.request_line_bytes_max,
                 allowed="at most head_bytes_max",
             )
+        if self.uds is not None and self.fd is not None:
+            raise two_places({"uds": self.uds, "fd": self.fd})
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Self:
@@ -116,12 +133,21 @@ class Config:
             variable = variable_name(field)
             if environment.get(variable):
                 values[field.name] = check(field, variable, read(field, variable, environment[variable]))
+        chosen: dict[str, Any] = {}
         for name, value in (arguments or {}).items():
             if name not in fields:
                 raise unknown(name, list(fields), "option")
             if value is not None:
                 field = fields[name]
-                values[name] = check(field, name, read(field, name, value) if isinstance(value, str) else value)
+                chosen[name] = check(field, name, read(field, name, value) if isinstance(value, str) else value)
+        # An argument says where to listen for good: another place of the environment is no contradiction.
+        if any(name in chosen for place in PLACES for name in place):
+            values = {
+                name: value for name, value in values.items() if not any(name in place for place in PLACES if not place & chosen.keys())
+            }
+        values |= chosen
+        if sum(bool(place & values.keys()) for place in PLACES) > 1:
+            raise two_places({name: values[name] for name in fields if name in values and any(name in place for place in PLACES)})
         return cls(**values)
 
     def limits(self) -> dict[str, int | float]:
@@ -148,6 +174,17 @@ def option_name(field: dataclasses.Field[Any]) -> str:
 def variable_name(field: dataclasses.Field[Any]) -> str:
     """`TURBOAPI_KEEP_ALIVE_TIMEOUT`."""
     return field.metadata["environment"] or f"TURBOAPI_{field.name.upper()}"
+
+
+def two_places(given: Mapping[str, object]) -> ConfigError:
+    """The error for settings that name different places to listen on."""
+    words = ", ".join(f"{name} is {value!r}" for name, value in given.items())
+    return ConfigError(
+        f"{words}: a server listens on a port, on a Unix socket or on an inherited descriptor; give one of them",
+        setting=next(reversed(given)),
+        seen=words,
+        allowed="host and port, or uds, or fd",
+    )
 
 
 def stray_variables(environment: Mapping[str, str]) -> list[str]:
@@ -185,6 +222,8 @@ def allowed_in_words(field: dataclasses.Field[Any]) -> str:
     kind, _ = kind_of(field)
     if kind is bool:
         return "on or off"
+    if field.metadata["is_path"]:
+        return "a path"
     if kind is str:
         return "printable ASCII"
     noun = "a whole number" if kind is int else "seconds"
@@ -224,6 +263,8 @@ def check(field: dataclasses.Field[Any], name: str, value: Any) -> Any:
         raise refuse(field, name, value)
     if choices := choices_of(field):
         is_allowed = value in choices
+    elif field.metadata["is_path"]:
+        is_allowed = value.isprintable() and value != ""
     elif kind is str:
         # Text goes into headers, addresses and paths: no line break and nothing that HTTP cannot hold.
         is_allowed = value.isascii() and (value.isprintable() or not value)

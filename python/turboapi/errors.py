@@ -29,9 +29,13 @@ class ConfigError(StartError):
 
 
 class ListenError(StartError):
-    """An address cannot be listened on: taken, unknown, privileged, not of this machine."""
+    """An address cannot be listened on: taken, unknown, privileged, not of this machine; or what was inherited is no listener.
 
-    def __init__(self, message: str, *, host: str, port: int) -> None:
+    Fields:
+        host: address or name; the path of a Unix socket; empty for what was inherited. `port`: 0 for those two.
+    """
+
+    def __init__(self, message: str, *, host: str = "", port: int = 0) -> None:
         super().__init__(message)
         self.host = host
         self.port = port

@@ -1,8 +1,8 @@
 """Workers as processes, one each, forked by a parent that does nothing but look after them.
 
-The parent stays single-threaded (a fork copies one thread only) and keeps the listeners, so that what queues at a worker that
-died is served by its successor. A child hears from its parent over a socket, and ends in good order when that closes: no
-worker outlives its server.
+The parent stays single-threaded (a fork copies one thread only) and keeps the listeners and the workers' mailboxes, so that what
+queues at a worker that died is served by its successor. A child hears from its parent over a socket, and ends in good order when
+that closes: no worker outlives its server.
 
 Not here: what runs in a child, which is `Threads` of server.py with one worker.
 """
@@ -44,12 +44,17 @@ class Child:
     pid: int
     link: socket.socket
     born: float
-    #: `R` once it is ready, then `E` and what went wrong.
+    #: `R` once it is ready, `D` when it stops without having been told to by us; then `E` and what went wrong.
     said: bytes = b""
+    is_replaced: bool = False
 
     @property
     def is_ready(self) -> bool:
         return self.said.startswith(b"R")
+
+    @property
+    def drains(self) -> bool:
+        return b"D" in self.said.partition(b"E")[0]
 
     @property
     def complaint(self) -> str:
@@ -59,10 +64,11 @@ class Child:
 class Processes:
     """The parent of the worker processes."""
 
-    def __init__(self, app: Any, config: Config, listeners: Listeners) -> None:
+    def __init__(self, app: Any, config: Config, listeners: Listeners, handoff: Any) -> None:
         self._app = app
         self._config = config
         self._listeners = listeners
+        self._handoff = handoff
         self._alarm = Alarm(SIGNALS)
         self._children: dict[int, Child] = {}  # by pid
         self._deaths: dict[int, int] = {}  # by index: deaths in a row of workers that had not settled
@@ -141,6 +147,7 @@ class Processes:
         if self._deadline is not None:
             return
         self._deadline = time.monotonic() + stop_seconds_max(self._config) + 1.0  # its children count by themselves, and first
+        self._handoff.close()
         # A listener is gone only when every process has closed it: the workers accept what is queued, then close theirs.
         self._listeners.close()
         for child in self._children.values():
@@ -157,6 +164,11 @@ class Processes:
         child.said += said
         if not said:
             self._selector.unregister(child.link)
+        if child.drains and not child.is_replaced and self._has_started and self._deadline is None:
+            # Its part of those who connect from now on would wait for as long as its last handler takes.
+            child.is_replaced = True
+            logger.info("worker %d (pid %d) was told to stop, its replacement starts at once", child.index, child.pid)
+            self._due[child.index] = time.monotonic()
 
     def _bury(self, child: Child, status: int) -> None:
         """A child has ended: replaces it, or ends the server if it is one of the first set and never was ready."""
@@ -166,7 +178,15 @@ class Processes:
         if child.link in self._selector.get_map():  # a program that the app started may hold the other end
             self._selector.unregister(child.link)
         child.link.close()
+        has_successor = any(other.index == child.index for other in self._children.values())
         if self._deadline is not None:
+            if not has_successor:
+                self._count_lost(child)
+            return
+        if not has_successor:
+            self._handoff.retire(child.index)
+        if child.is_replaced:
+            logger.info("worker %d (pid %d) %s", child.index, child.pid, end_in_words(status))
             return
         if not self._has_started:
             self._failure = StartError(child.complaint or f"worker {child.index} {end_in_words(status)} before it was ready")
@@ -180,6 +200,12 @@ class Processes:
         self._due[child.index] = now + delay
         how = f"could not go on: {child.complaint}" if child.complaint else end_in_words(status)
         logger.error("worker %d (pid %d) %s; its replacement starts %s", child.index, child.pid, how, when_in_words(delay))
+
+    def _count_lost(self, child: Child) -> None:
+        """A worker that stops empties its mailbox; one that was killed meanwhile does not, and has no successor now."""
+        _, lost = self._handoff.clear_up(child.index, [])
+        if lost:
+            logger.warning("%d connections that waited for worker %d are closed", lost, child.index)
 
     def _seconds_to_wait(self) -> float | None:
         moments = [self._deadline] if self._deadline is not None else list(self._due.values())
@@ -212,9 +238,10 @@ class Processes:
                 app = load(app)
                 prepare(app, workers=1)
             # Only now is there somebody to answer. The kernel's queue is the socket's, not ours: it outlives this process.
-            for listener in self._listeners.by_worker[index]:
-                listener.listen(self._config.backlog)
-            code = Threads(app, self._config, [self._listeners.by_worker[index]], index=index, parent=parent).run()
+            for listener in self._listeners.share(index).sockets:
+                if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    listener.listen(self._config.backlog)
+            code = Threads(app, self._config, self._listeners, [index], self._handoff, parent=parent).run()
             atexit._run_exitfuncs()
         except StartError as error:
             tell(parent, b"E" + str(error).encode(errors="replace"))
@@ -235,9 +262,10 @@ class Processes:
         ours.close()
         for child in self._children.values():
             child.link.close()
-        for other, sockets in enumerate(self._listeners.by_worker):
-            if other != index:
-                for listener in sockets:
+        own = self._listeners.share(index).sockets
+        for sockets in [*self._listeners.by_worker, self._listeners.shared]:
+            for listener in sockets:
+                if listener not in own:
                     listener.close()
         # SIGTERM ends a child that is still loading its app; Ctrl-C reaches parent and children, and is the parent's to judge.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

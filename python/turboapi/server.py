@@ -20,7 +20,7 @@ import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Never
@@ -28,8 +28,8 @@ from typing import Any, Never
 from . import cores
 from .alarm import Alarm
 from .config import CONNECTIONS_MAX, Config, connections_max, stray_variables
-from .errors import StartError
-from .listeners import open_listeners
+from .errors import ListenError, StartError
+from .listeners import Listeners, Share, activated, inherit, open_place
 
 logger = logging.getLogger("turboapi")
 
@@ -86,6 +86,8 @@ def start(app: Any, config: Config) -> int:
     Raises:
         StartError: nothing is served; the listeners are closed again.
     """
+    # First of all: what the app starts while it is loaded shall not take them for its own.
+    sockets = activated(os.environ, os.getpid())
     if isinstance(app, Loader) and (is_free_threaded() or config.workers in (None, 1)):
         app = load(app)
     # Only now: a library without support for free threading turns the GIL on again when it is imported.
@@ -99,18 +101,36 @@ def start(app: Any, config: Config) -> int:
         workers=workers,
         connections_max=config.connections_max or connections_max(raise_descriptors(), 1 if uses_processes else workers),
     )
-    listeners = open_listeners(config.host, config.port, workers=workers, backlog=None if uses_processes else config.backlog)
+    listeners = handed_down(sockets, config, workers) if sockets else open_place(config, workers=workers, late=uses_processes)
     kind = "process" if uses_processes else "thread"
-    logger.info("serving %s with %d worker %s%s, %s", listeners.url, workers, kind, plural(workers, kind), backend_in_words(config))
+    logger.info("serving %s with %d worker %s%s, %s", listeners.words, workers, kind, plural(workers, kind), backend_in_words(config))
     try:
+        # By name, as everywhere here. A worker that is alone has nobody to share with.
+        handoff = importlib.import_module("turboapi._core").Handoff(workers) if workers > 1 else None
         if uses_processes:
             from .processes import Processes
 
-            return Processes(app, config, listeners).run()
+            return Processes(app, config, listeners, handoff).run()
         prepare(app, workers)
-        return Threads(app, config, listeners.by_worker).run()
+        return Threads(app, config, listeners, range(workers), handoff).run()
     finally:
         listeners.close()
+
+
+def handed_down(sockets: list[tuple[int, str]], config: Config, workers: int) -> Listeners:
+    """The listeners that systemd has opened for us.
+
+    Raises:
+        ListenError: the settings name another place, or one of them is no listener.
+    """
+    for name in ("host", "port", "uds", "fd"):
+        value = getattr(config, name)
+        if value != getattr(Config, name):
+            raise ListenError(
+                f"{name} is {value!r}, and systemd has handed down {len(sockets)} socket{plural(len(sockets), 'socket')} (LISTEN_FDS); "
+                "leave one of them out"
+            )
+    return inherit(sockets, workers=workers)
 
 
 def load(loader: Loader) -> Any:
@@ -149,18 +169,19 @@ class WorkerThread:
     """One worker and the thread it runs on. Its fields are written by that thread and read by the main one after `ring`."""
 
     def __init__(
-        self, app: Any, config: Config, sockets: list[socket.socket], index: int, *, is_alone: bool, ring: Callable[[], None]
+        self, app: Any, config: Config, share: Share, index: int, handoff: Any, *, is_alone: bool, ring: Callable[[], None]
     ) -> None:
         # By name, as a worker needs the extension module and this file does not.
         worker = importlib.import_module("turboapi.worker").Worker
         self.index = index
+        self.share = share
         self.is_ready = False
         self.is_over = False
         self.error: BaseException | None = None
         self._config = config
         self._is_alone = is_alone  # the only worker in this process: `app.state` is its own anyway
         self._ring = ring
-        self._worker = worker(app, config, sockets, index, on_ready=self._on_ready)
+        self._worker = worker(app, config, share, index, handoff=handoff, on_ready=self._on_ready)
         # A context of its own: a free-threaded Python would hand on ours, and all workers would share (and contend for) its values.
         self.thread = threading.Thread(target=Context().run, args=(self._run,), name=f"turboapi-worker-{index}", daemon=True)
 
@@ -192,20 +213,23 @@ class Threads:
     """The workers of this process, and the main thread's wait for what ends them.
 
     Args:
-        sockets: for each worker its listeners.
-        index: of the first worker, counted over all processes.
-        parent: in a child of processes.py the socket to its parent: any byte or its end means stop, `R` says that we are ready.
+        listeners: those of all workers.
+        indices: of the workers of this process, counted over all processes.
+        handoff: how workers hand connections to each other; None if there is only one.
+        parent: in a child of processes.py the socket to its parent: any byte or its end means stop. `R` says that we are ready,
+            `D` that we stop without having been told to by the parent.
     """
 
     def __init__(
-        self, app: Any, config: Config, sockets: list[list[socket.socket]], *, index: int = 0, parent: socket.socket | None = None
+        self, app: Any, config: Config, listeners: Listeners, indices: Sequence[int], handoff: Any, *, parent: socket.socket | None = None
     ) -> None:
         self._config = config
+        self._handoff = handoff
         self._parent = parent
         self._alarm = Alarm(STOP_SIGNALS)
-        is_alone = len(sockets) == 1
+        is_alone = len(indices) == 1
         self._workers = [
-            WorkerThread(app, config, own, index + i, is_alone=is_alone, ring=self._alarm.ring) for i, own in enumerate(sockets)
+            WorkerThread(app, config, listeners.share(index), index, handoff, is_alone=is_alone, ring=self._alarm.ring) for index in indices
         ]
         self._is_announced = False
         self._deadline: float | None = None  # set once stopping
@@ -231,7 +255,7 @@ class Threads:
                     if key.fileobj is self._parent:
                         # One byte or the end of the parent: both mean stop. The end stays readable, so it is looked at once.
                         selector.unregister(self._parent)
-                        self._stop()
+                        self._stop(is_last=True)
                 self._look()
             self._look()
         for worker in self._workers:
@@ -246,7 +270,9 @@ class Threads:
             if self._deadline is None:
                 level = logging.INFO if self._parent is None else logging.DEBUG
                 logger.log(level, "stopping on %s, requests in flight have %g s", signal.Signals(number).name, self._config.drain_timeout)
-                self._stop()
+                if self._parent is not None:
+                    tell(self._parent, b"D")  # it starts our successor, for those who connect from now on
+                self._stop(is_last=self._parent is None)
             elif self._parent is None:  # a child leaves that to its parent, as both get a Ctrl-C
                 logger.warning("second signal (%s), ending at once", signal.Signals(number).name)
                 end_process(128 + number)
@@ -269,13 +295,32 @@ class Threads:
         return worker.error is None or (isinstance(worker.error, StartError) and not worker.is_ready)
 
     def _fail(self, worker: WorkerThread) -> None:
-        """A worker has ended by itself. Threads cannot be replaced safely, so the whole server ends."""
+        """A worker has ended by itself. Threads cannot be replaced safely, so the whole process ends, and the others serve who
+        waits for it. Of a worker process those wait for its successor."""
         self._failure = worker.error or StartError(f"worker {worker.index} ended without being told to")
         if not isinstance(self._failure, StartError):
             logger.critical("worker %d died, its process ends", worker.index, exc_info=self._failure)
-        self._stop()
+        if self._parent is None and self._handoff is not None:
+            self._clear_up(worker)
+        elif self._parent is None:
+            logger.warning("connections that worker %d has not accepted yet are closed, as it was the only one", worker.index)
+        self._stop(is_last=self._parent is None)
 
-    def _stop(self) -> None:
+    def _clear_up(self, worker: WorkerThread) -> None:
+        try:
+            moved, lost = self._handoff.clear_up(worker.index, [s.fileno() for s in worker.share.sockets if s.fileno() >= 0])
+        except OSError as error:
+            logger.warning("connections that waited for worker %d are lost: %s", worker.index, error)
+        else:
+            logger.warning("of the connections that waited for worker %d, others serve %d, and %d are closed", worker.index, moved, lost)
+        # Who connects from now on is not to wait for somebody who is not there.
+        worker.share.close()
+
+    def _stop(self, *, is_last: bool) -> None:
+        """Ends the workers. `is_last`: they have no successors, who would look into their mailboxes."""
+        if is_last and self._handoff is not None:
+            # Before they drain, so that each of them sees its mailbox empty for good.
+            self._handoff.close()
         if self._deadline is None:
             self._deadline = time.monotonic() + stop_seconds_max(self._config)
             for worker in self._workers:

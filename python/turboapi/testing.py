@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from .config import Config
 from .errors import StartError
-from .listeners import Listeners, open_listeners
+from .listeners import Listeners, open_place
 
 #: A test's handlers are given this long to end; `drain_timeout=` and `cancel_timeout=` change it.
 TIMEOUTS = {"drain_timeout": 1.0, "cancel_timeout": 0.5, "startup_timeout": 30.0}
@@ -42,7 +42,9 @@ class TestServer:
 
     def __init__(self, app: Any, host: str = "127.0.0.1", port: int = 0, lifespan: bool = True, **options: Any) -> None:
         settings = {**TIMEOUTS, "lifespan": "auto" if lifespan else "off", **options}
-        self.config = Config.of({**settings, "host": host, "port": port, "workers": 1})
+        # A Unix socket or a descriptor that the test names is instead of them.
+        place = {} if {"uds", "fd"} & options.keys() else {"host": host, "port": port}
+        self.config = Config.of({**settings, **place, "workers": 1})
         self.exceptions: list[BaseException] = []
         self._app = app
         self._listeners: Listeners | None = None
@@ -58,7 +60,7 @@ class TestServer:
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:41234`, without a slash at the end."""
+        """`http://127.0.0.1:41234`, without a slash at the end; `unix:/tmp/app.sock` for `uds="/tmp/app.sock"`."""
         return self._opened().url
 
     def start(self) -> Self:
@@ -74,9 +76,9 @@ class TestServer:
 
         self._error = None
         self._is_settled.clear()
-        self._listeners = open_listeners(self.config.host, self.config.port, workers=1, backlog=self.config.backlog)
+        self._listeners = open_place(self.config, workers=1)
         self._worker = Worker(
-            self._app, self.config, self._listeners.by_worker[0], 0, exceptions=self.exceptions, on_ready=self._is_settled.set
+            self._app, self.config, self._listeners.share(0), 0, exceptions=self.exceptions, on_ready=self._is_settled.set
         )
         self._thread = threading.Thread(target=Context().run, args=(self._run,), name=f"TestServer-{self.port}", daemon=True)
         self._thread.start()

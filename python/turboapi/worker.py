@@ -11,7 +11,6 @@ import contextvars
 import functools
 import logging
 import selectors
-import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from .asgi import Gateway
 from .config import Config
 from .errors import StartError
 from .lifespan import Lifespan
+from .listeners import Share
 
 logger = logging.getLogger("turboapi")
 
@@ -95,8 +95,9 @@ class Worker:
     Args:
         app: the ASGI app; a FastAPI's routes are compiled into native plans where they can be.
         config: the settings.
-        sockets: listening sockets, this worker's own. They are closed when it stops to accept.
-        index: number of this worker, for the log.
+        share: the listening sockets that this worker accepts from. They are closed when it stops to accept.
+        index: number of this worker, for the log and for `handoff`.
+        handoff: how connections go to other workers and come from them; None if there are none.
         exceptions: where each exception that became a 500 is put.
         on_ready: called when requests are accepted.
     """
@@ -105,15 +106,17 @@ class Worker:
         self,
         app: Any,
         config: Config,
-        sockets: list[socket.socket],
+        share: Share,
         index: int,
         *,
+        handoff: _core.Handoff | None = None,
         exceptions: list[BaseException] | None = None,
         on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._config = config
-        self._sockets = sockets
+        self._share = share
+        self._handoff = handoff
         self._index = index
         self._exceptions = exceptions
         self._on_ready = on_ready
@@ -200,9 +203,7 @@ class Worker:
             return False
         finally:
             self._starting = None
-        name = self._sockets[0].getsockname() if self._sockets else ("", None)
-        server = (name, None) if isinstance(name, str) else (name[0], name[1])
-        self._gateway = Gateway(loop, server, self._config.root_path, self._lifespan.request_state, self._exceptions)
+        self._gateway = Gateway(loop, self._share.address, self._config.root_path, self._lifespan.request_state, self._exceptions)
         self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes)
         self._take_routes()
         return True
@@ -220,8 +221,12 @@ class Worker:
         )
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        for listener in self._sockets:
+        for listener in self._share.own:
             self._core.listen(listener.fileno())
+        for listener in self._share.for_all:
+            self._core.listen(listener.fileno(), for_all=True)
+        if self._handoff is not None:
+            self._core.join(self._handoff, self._index)
         with self._lock:
             is_over = self._is_stopping or self._is_aborting
         if is_over:
@@ -272,8 +277,7 @@ class Worker:
         """Something may have ended: the backlog is empty, or nobody is connected any more."""
         if not self._core.listening:
             # Now, not when the last request has ended: who connects from here on is refused, and does not wait in vain.
-            for listener in self._sockets:
-                listener.close()
+            self._share.close()
         if self._core.drained:
             self._stop_loop()
 

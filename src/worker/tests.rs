@@ -4,8 +4,11 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use turboapi_platform::handoff::{Handoff, Received};
 use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
 
 use super::*;
@@ -34,7 +37,7 @@ impl Rig {
         let (stage, started) = (script.stage(), script.now());
         let mut worker = Worker::new(script, shared(change));
         // The script never looks at the descriptor.
-        worker.listen(File::open("/dev/null").unwrap().as_fd()).unwrap();
+        worker.listen(File::open("/dev/null").unwrap().as_fd(), Spread::Kernel).unwrap();
         Self { worker, stage, handler: Recorder::default(), started }
     }
 
@@ -514,4 +517,104 @@ fn what_is_not_for_connections_is_told() {
 #[test]
 fn an_idle_connection_costs_little() {
     assert!(size_of::<Slot>() <= 512, "{}", size_of::<Slot>());
+}
+
+/// A worker with the first seat of two, and the handoff that the second one's side is played with.
+fn rig_of_two(change: impl FnOnce(&mut Limits)) -> (Rig, Arc<Handoff>) {
+    let handoff = Arc::new(Handoff::new(2).unwrap());
+    let mut rig = Rig::new(change);
+    rig.worker.join(Seat::new(Arc::clone(&handoff), 0)).unwrap();
+    (rig, handoff)
+}
+
+/// What came into the other worker's mailbox.
+fn handed_over(handoff: &Handoff) -> usize {
+    let mut count = 0;
+    while let Received::Connection(..) = handoff.receive(1).unwrap() {
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn hands_over_what_is_too_much_and_says_what_it_has() {
+    let (mut rig, handoff) = rig_of_two(|_| {});
+    assert_eq!(handoff.load(0), Some(0));
+    // The other one does not serve yet.
+    let first = rig.connect();
+    rig.connect();
+    assert_eq!((handoff.load(0), handed_over(&handoff)), (Some(2), 0));
+    let other = Seat::new(Arc::clone(&handoff), 1);
+    other.publish(Some(0));
+    rig.connect();
+    assert_eq!((handoff.load(0), handoff.load(1)), (Some(2), Some(1)));
+    assert_eq!(handed_over(&handoff), 1);
+    other.publish(Some(2));
+    rig.connect();
+    assert_eq!((handoff.load(0), handed_over(&handoff)), (Some(3), 0));
+    assert_eq!((rig.worker.statistics().accepted, rig.worker.statistics().handed_over), (4, 1));
+    rig.play(Step::End { peer: first });
+    assert_eq!(handoff.load(0), Some(2));
+}
+
+#[test]
+fn a_full_worker_passes_all_on_and_stops_when_all_are_full() {
+    let (mut rig, handoff) = rig_of_two(|limits| limits.connections_max = 2);
+    let other = Seat::new(Arc::clone(&handoff), 1);
+    other.publish(Some(1));
+    let first = rig.connect();
+    rig.connect();
+    assert_eq!((handoff.load(0), handoff.load(1)), (None, Some(1)));
+    let wants = |rig: &Rig| {
+        let wish = |asked: &Asked| if let Asked::WantAccept(_, on) = asked { Some(*on) } else { None };
+        rig.stage.asked().iter().rev().find_map(wish)
+    };
+    assert_eq!(wants(&rig), None, "the other one has room");
+    rig.connect();
+    assert_eq!(wants(&rig), Some(false), "what is under way to it takes its last room");
+    assert_eq!(handed_over(&handoff), 1);
+    other.publish(Some(2));
+    rig.pass(0.2);
+    assert_eq!(wants(&rig), Some(false));
+    // Nobody tells a worker that another has room again, so it looks.
+    other.publish(Some(1));
+    rig.pass(0.2);
+    assert_eq!(wants(&rig), Some(true));
+    other.publish(None);
+    rig.pass(0.2);
+    assert_eq!(wants(&rig), Some(false));
+    rig.play(Step::End { peer: first });
+    assert_eq!((handoff.load(0), wants(&rig)), (Some(1), Some(true)));
+}
+
+#[test]
+fn a_drain_takes_what_was_handed_here_and_hands_nothing_over() {
+    for is_last in [false, true] {
+        let (mut rig, handoff) = rig_of_two(|_| {});
+        Seat::new(Arc::clone(&handoff), 1).publish(Some(0));
+        let send = || handoff.send(0, UnixStream::pair().unwrap().0.into(), None);
+        send().unwrap();
+        if is_last {
+            handoff.close();
+        }
+        rig.worker.drain(Duration::from_secs(5));
+        assert_eq!(handoff.load(0), None);
+        assert!(!rig.worker.is_drained(), "nobody has looked into its mailbox");
+        rig.stage.push_turn(vec![Step::Connect { listener: LISTENER, peer: rig.stage.peer() }]);
+        rig.turn(Wait::Poll);
+        assert_eq!(rig.worker.statistics().taken_over, 1);
+        assert_eq!(handed_over(&handoff), 0);
+        assert_eq!(send().is_err(), is_last, "what comes now waits for the successor, if there is to be one");
+        rig.pass(2.0);
+        assert!(rig.worker.is_drained());
+        assert_eq!(handoff.queued(0), u32::from(!is_last));
+        if !is_last {
+            // The whole server ends before there was a successor: then it looks once more.
+            handoff.close();
+            assert!(!rig.worker.is_drained());
+            rig.pass(1.0);
+            assert_eq!(rig.worker.statistics().taken_over, 2);
+        }
+        assert_eq!(rig.stage.asked().iter().filter(|asked| **asked == Asked::Unwatch(MAILBOX)).count(), 1);
+    }
 }

@@ -1,0 +1,67 @@
+//! What the workers of a server share, as its parent holds it. It says nothing of who gets what: see `balance.rs` of the core.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use turboapi_core::balance;
+use turboapi_platform::handoff;
+
+use crate::interpreter::borrow_descriptor;
+
+/// Lets workers hand fresh connections to each other. Made by the parent, before it starts threads or forks.
+#[pyclass(frozen, module = "turboapi._core")]
+pub struct Handoff {
+    pub shared: Arc<handoff::Handoff>,
+}
+
+#[pymethods]
+impl Handoff {
+    /// For so many workers.
+    #[new]
+    fn new(workers: usize) -> PyResult<Self> {
+        Ok(Self { shared: Arc::new(handoff::Handoff::new(workers)?) })
+    }
+
+    /// Number of workers.
+    #[getter]
+    fn workers(&self) -> usize {
+        self.shared.workers()
+    }
+
+    /// The connections of each worker, with those that wait for it; None for one that takes no more.
+    fn loads(&self) -> Vec<Option<u32>> {
+        (0..self.shared.workers()).map(|worker| self.shared.load(worker)).collect()
+    }
+
+    /// The worker has ended: nothing is handed to it until its successor serves. What it was handed waits for that one.
+    fn retire(&self, worker: usize) -> PyResult<()> {
+        self.check(worker)?;
+        self.shared.retire(worker);
+        Ok(())
+    }
+
+    /// The worker has ended and has no successor: what waits for it, there or in its listeners, goes to the others. Returns how
+    /// many did, and how many had to be closed as nobody takes them.
+    fn clear_up(&self, worker: usize, listeners: Vec<RawFd>) -> PyResult<(usize, usize)> {
+        self.check(worker)?;
+        let listeners = listeners.iter().map(borrow_descriptor).collect::<PyResult<Vec<_>>>()?;
+        let cleared = balance::clear_up(&self.shared, worker, &listeners)?;
+        Ok((cleared.moved, cleared.lost))
+    }
+
+    /// The server stops: from now on each worker keeps what it accepts, and what was handed over is served.
+    fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl Handoff {
+    /// Whether there is such a worker.
+    pub fn check(&self, worker: usize) -> PyResult<()> {
+        if worker < self.shared.workers() {
+            return Ok(());
+        }
+        Err(pyo3::exceptions::PyIndexError::new_err(format!("worker is {worker}, there are {}", self.shared.workers())))
+    }
+}

@@ -1,0 +1,224 @@
+//! Which worker serves a fresh connection, and the worker's part in it: what it tells the others, and what they hand to it.
+//! The means are the platform's (`handoff.rs`); when a connection is accepted, and what is done with it, is `worker.rs`.
+//!
+//! Nothing here is on the way of a request. A connection that stays where it was accepted costs a few loads for each worker and
+//! one store; one that goes to another costs that and four system calls.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
+use turboapi_platform::handoff::{Handoff, Received, Seat};
+use turboapi_platform::socket;
+
+use crate::timers::Tick;
+
+/// Who decides where a connection of a listener is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// The kernel: each worker has a socket of its own on the port. We only mend what its hash makes uneven.
+    Kernel,
+    /// We: this worker alone accepts, for all.
+    Ours,
+}
+
+/// The worker that is to have a connection which `own` has accepted, but has not counted yet.
+///
+/// `open` are the connections that it has itself, none if it has no room; `load(worker)` those of the others, none if that
+/// one takes no more. Of workers with the same load the next one after `after` has it: who accepts at the same time
+/// with the same view shall not choose the same one.
+///
+/// A worker's own connection is only worth the hand-off if it has clearly more than the mean, or if another has nothing at
+/// all. Simulated with 1000 orders of arrival (max/mean at the end: mean, worst; share handed over), 64 connections:
+///
+/// | bound | 4 workers | 8 workers |
+/// |---|---|---|
+/// | none | 1.27, 1.81; 0 % | 1.54, 2.38; 0 % |
+/// | 1.25 × mean + 4 | 1.25, 1.50; 1 % | 1.48, 1.75; 1 % |
+/// | 1.1 × mean + 2 | 1.14, 1.19; 6 % | 1.23, 1.25; 9 % |
+/// | 1.1 × mean + 1 | 1.10, 1.13; 14 % | 1.13, 1.13; 24 % |
+/// | 1.1 × mean | 1.06, 1.06; 30 % | 1.00, 1.00; 44 % |
+///
+/// The last one moves every third connection for next to nothing, and where all workers accept at once, each by a view that
+/// is one connection old, it is worse than the one before (8 workers: worst 1.63, against 1.50).
+pub(crate) fn choose(
+    own: usize,
+    open: Option<u32>,
+    workers: usize,
+    spread: Spread,
+    after: usize,
+    load: impl Fn(usize) -> Option<u32>,
+) -> usize {
+    let (mut total, mut count) = open.map_or((1, 0), |open| (u64::from(open) + 1, 1));
+    let mut least: Option<(u32, usize)> = None;
+    for step in 1..=workers {
+        let other = (after + step) % workers;
+        if other == own {
+            continue;
+        }
+        let Some(load) = load(other) else { continue };
+        total += u64::from(load);
+        count += 1;
+        if least.is_none_or(|(least, _)| load < least) {
+            least = Some((load, other));
+        }
+    }
+    let Some((least, other)) = least else { return own };
+    // Where there is no room even the fullest of the others is better.
+    let Some(open) = open.map(u64::from) else { return other };
+    let least = u64::from(least);
+    let hands_over = match spread {
+        Spread::Ours => least < open,
+        // (open + 1) > 1.1 × total / count + 1, and the other has still less with it than this one had.
+        Spread::Kernel => least < open && (least == 0 || open * 10 * count > total * 11),
+    };
+    if hands_over { other } else { own }
+}
+
+/// What became of the connections that waited for a worker which has died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClearedUp {
+    /// Another worker has them.
+    pub moved: usize,
+    /// There was none to take them: they are closed.
+    pub lost: usize,
+}
+
+/// Hands what waits for a worker that will never come back, in its mailbox and in the backlogs of its listeners, to the others.
+///
+/// # Errors
+/// What the kernel says of a listener; what was moved until then is.
+pub fn clear_up(handoff: &Handoff, worker: usize, listeners: &[BorrowedFd<'_>]) -> io::Result<ClearedUp> {
+    handoff.retire(worker);
+    let mut cleared = ClearedUp::default();
+    let mut give = |socket, peer| {
+        let target = choose(worker, None, handoff.workers(), Spread::Ours, worker, |other| handoff.load(other));
+        // Dropped, that is closed, if there is no target or it cannot take it.
+        let is_moved = target != worker && handoff.send(target, socket, peer).is_ok();
+        *(if is_moved { &mut cleared.moved } else { &mut cleared.lost }) += 1;
+    };
+    while let Received::Connection(socket, peer) = handoff.receive(worker)? {
+        give(socket, peer);
+    }
+    for &listener in listeners {
+        socket::set_non_blocking(listener)?;
+        loop {
+            match socket::accept(listener) {
+                Ok((socket, peer)) => give(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if socket::is_of_one_connection(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(cleared)
+}
+
+/// Connections that are taken from the mailbox before other work gets its share.
+pub(crate) const RECEIVE_BATCH: usize = 64;
+
+/// A worker among others.
+#[derive(Debug)]
+pub(crate) struct Balance {
+    seat: Seat,
+    /// Whom it chose last.
+    last: usize,
+    /// Whether the platform watches the mailbox.
+    pub is_watched: bool,
+    /// Whether this worker has been told to drain, and says nothing to the others any more: its successor may do so.
+    is_leaving: bool,
+    /// Whether the last look has found the mailbox empty.
+    is_empty: bool,
+    /// Whether nothing will come any more.
+    is_closed: bool,
+    /// When to look again at what could not be done for want of room.
+    pub retry_at: Option<Tick>,
+}
+
+impl Balance {
+    pub fn new(seat: Seat) -> Self {
+        let last = seat.index();
+        Self { seat, last, is_watched: false, is_leaving: false, is_empty: false, is_closed: false, retry_at: None }
+    }
+
+    /// What is readable when a connection was handed here.
+    pub fn descriptor(&self) -> RawFd {
+        self.seat.descriptor()
+    }
+
+    /// Tells the others what is open here.
+    #[inline]
+    pub fn publish(&self, open: usize, has_room: bool) {
+        if !self.is_leaving {
+            self.seat.publish(has_room.then_some(open));
+        }
+    }
+
+    /// From now on this worker is nobody's target, and keeps what it accepts.
+    pub fn leave(&mut self) {
+        self.seat.publish(None);
+        self.is_leaving = true;
+        // What was handed here before has to be looked for once more.
+        self.is_empty = false;
+    }
+
+    /// Gives a connection to who should have it; it comes back if that is this worker, or if the other cannot take it. `open`:
+    /// what this worker has, of `max` that each may have.
+    pub fn pass(
+        &mut self,
+        socket: OwnedFd,
+        peer: Option<SocketAddr>,
+        open: usize,
+        max: usize,
+        spread: Spread,
+    ) -> Option<OwnedFd> {
+        if self.is_leaving {
+            return Some(socket);
+        }
+        let (own, handoff) = (self.seat.index(), self.seat.handoff());
+        let open = (open < max).then_some(open);
+        // With what was handed here and not looked at yet: else a busy worker keeps all of its own, and gets the others' besides.
+        let open = open.map(|open| u32::try_from(open).unwrap_or(u32::MAX).saturating_add(handoff.queued(own)));
+        let target = choose(own, open, handoff.workers(), spread, self.last, |worker| self.room(worker, max));
+        if target == own {
+            return Some(socket);
+        }
+        self.last = target;
+        handoff.send(target, socket, peer).err().map(|(socket, _)| socket)
+    }
+
+    /// The load of another worker that has room. All have the same bound, which what is under way to one counts for too.
+    fn room(&self, worker: usize, max: usize) -> Option<u32> {
+        self.seat.handoff().load(worker).filter(|&load| (load as usize) < max)
+    }
+
+    /// Whether another worker has room.
+    pub fn others_have_room(&self, max: usize) -> bool {
+        let (own, workers) = (self.seat.index(), self.seat.handoff().workers());
+        !self.is_leaving && (0..workers).any(|worker| worker != own && self.room(worker, max).is_some())
+    }
+
+    /// The next connection that was handed here.
+    ///
+    /// # Errors
+    /// There is no descriptor for it now.
+    pub fn receive(&mut self) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+        let received = self.seat.receive()?;
+        self.is_closed = matches!(received, Received::Closed);
+        self.is_empty = !matches!(received, Received::Connection(..));
+        Ok(match received {
+            Received::Connection(socket, peer) => Some((socket, peer)),
+            Received::Empty | Received::Closed => None,
+        })
+    }
+
+    /// Whether this worker is done with its mailbox. One that leaves is when it has seen it empty, after it had said that it
+    /// leaves, and also after the mailbox was closed if it was: then there is no successor who would look.
+    pub fn is_over(&self) -> bool {
+        let has_successor = || !self.seat.handoff().is_closed(self.seat.index());
+        self.is_closed || (self.is_leaving && self.is_empty && has_successor())
+    }
+}
+
+#[cfg(test)]
+mod tests;
