@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use turboapi_core::balance::Spread;
 use turboapi_core::connection::Shared;
 use turboapi_core::response::Preamble;
 use turboapi_core::router::Router;
@@ -71,7 +72,7 @@ impl Run {
         let shared = Shared::new(plan.limits.clone(), router, Preamble::new(None, false));
         let mut worker = Worker::new(Referee::over(simulated), shared);
         let null = File::open("/dev/null").expect("/dev/null is there");
-        worker.listen(null.as_fd()).expect("the simulation listens once");
+        worker.listen(null.as_fd(), Spread::Kernel).expect("the simulation listens once");
         let clients = (0..plan.clients.len()).map(|index| Client::new(Rc::clone(&plan), index, &network)).collect();
         let actor = Actor::new(Rc::clone(&plan), network.clone());
         Self {
