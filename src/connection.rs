@@ -181,8 +181,6 @@ pub struct Connection {
     reads: bool,
     awaits_writable: bool,
     deadline: Option<Tick>,
-    /// The wheel's earliest entry for this connection.
-    pub scheduled: Option<Tick>,
     idle_since: Tick,
 }
 
@@ -207,7 +205,6 @@ impl Connection {
             reads: true,
             awaits_writable: false,
             deadline: Some(shared.now + shared.ticks.silence),
-            scheduled: None,
             idle_since: shared.now,
         }
     }

@@ -35,12 +35,6 @@ const FLUSH_AFTER: Duration = Duration::from_micros(500);
 const RECENTLY: Tick = 1000 / TICK_MILLISECONDS;
 const DRAIN_GRACE: Tick = 200 / TICK_MILLISECONDS;
 
-/// Stands in the wheel for the drain itself; no connection has this id, as slots stay below `connections_max`.
-const DRAIN_TIMER: ConnectionId = ConnectionId::new(u32::MAX, 0);
-
-/// The same for another look at what there was no room for: nobody tells a worker that another one has room again.
-const BALANCE_TIMER: ConnectionId = ConnectionId::new(u32::MAX, 1);
-
 /// What the worker watches for its caller, and where other workers hand it connections.
 const CALLER: WatchId = WatchId(0);
 const MAILBOX: WatchId = WatchId(1);
@@ -54,7 +48,7 @@ pub struct Worker<P: Platform> {
     generation: u32,
     events: Vec<Event>,
     wheel: Wheel,
-    due: Vec<(Tick, ConnectionId)>,
+    due: Vec<u32>,
     started: Instant,
     listeners: Vec<Listener>,
     spare: Vec<Vec<u8>>,
@@ -199,7 +193,7 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// When the platform is broken; the worker cannot go on.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
-        let until_deadline = self.wheel.next().map(|tick| {
+        let until_deadline = self.next_tick().map(|tick| {
             let at = self.started + Duration::from_millis(tick * TICK_MILLISECONDS);
             at.saturating_duration_since(self.platform.now())
         });
@@ -211,6 +205,13 @@ impl<P: Platform> Worker<P> {
         };
         self.statistics.turns += 1;
         self.platform.turn(wait, &mut self.events)
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn next_tick(&self) -> Option<Tick> {
+        let drain = self.drain.as_ref().filter(|_| !self.is_drained()).map(|drain| drain.next_step);
+        let balance = self.balance.as_ref().and_then(|balance| balance.retry_at);
+        self.wheel.next().into_iter().chain(drain).chain(balance).min()
     }
 
     /// Whether a turn brought something that `dispatch` has not worked off yet.
@@ -361,7 +362,8 @@ impl<P: Platform> Worker<P> {
     /// Has `step_balance` look again in a moment.
     fn look_again(&mut self) {
         if let Some(balance) = self.balance.as_mut().filter(|balance| balance.retry_at.is_none()) {
-            balance.retry_at = Some(self.wheel.insert(BALANCE_TIMER, self.shared.now + 1));
+            // Nobody tells a worker that another one has room again.
+            balance.retry_at = Some(self.shared.now + 1);
         }
     }
 
@@ -415,9 +417,7 @@ impl<P: Platform> Worker<P> {
             }
         }
         if let Some(deadline) = connection.deadline() {
-            if connection.scheduled.is_none_or(|scheduled| deadline < scheduled) {
-                connection.scheduled = Some(self.wheel.insert(id, deadline));
-            }
+            self.wheel.schedule(id.slot(), deadline);
         }
         if let Some(spare) = spare {
             self.keep_spare(spare);
@@ -427,19 +427,15 @@ impl<P: Platform> Worker<P> {
     fn expire<H: Handler>(&mut self, handler: &mut H) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(self.shared.now, &mut due);
-        for (at, id) in due.drain(..) {
-            let Some(slot) = find(&mut self.connections, id) else {
+        for place in due.drain(..) {
+            let Some(slot) = self.connections.get_mut(place as usize) else {
                 continue;
             };
-            // An entry that an earlier one has overtaken: that one's successor keeps the time.
-            if slot.connection.scheduled != Some(at) {
-                continue;
-            }
-            slot.connection.scheduled = None;
             if slot.connection.deadline().is_some_and(|deadline| deadline <= self.shared.now) {
                 self.statistics.timeouts += 1;
                 slot.connection.expire(&mut self.shared, handler);
             }
+            let id = slot.connection.id();
             self.settle(id);
         }
         self.due = due;
@@ -518,8 +514,6 @@ impl<P: Platform> Worker<P> {
         for listener in &self.listeners {
             self.platform.unlisten(listener.id);
         }
-        // A timer, so that a turn that would wait for ever comes back for the first step.
-        self.wheel.insert(DRAIN_TIMER, self.shared.now + 1);
     }
 
     fn step_drain<H: Handler>(&mut self, handler: &mut H) {
@@ -551,9 +545,6 @@ impl<P: Platform> Worker<P> {
         }
         for id in ended {
             self.settle(id);
-        }
-        if !self.is_drained() {
-            self.wheel.insert(DRAIN_TIMER, now + 1);
         }
     }
 
