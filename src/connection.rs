@@ -1,7 +1,13 @@
 //! HOT PATH: one connection, bytes in, bytes out. No I/O here, no clock, no timer: `worker.rs` has those.
 //!
 //! Requests are answered one at a time and in order. While an answer is awaited, what the peer sends further (pipelining) is
-//! kept, up to a bound, and then not read. `receive` and `dispatch` are the hot path; all else is for the rarer turns.
+//! kept, up to a bound, and then not read. `receive`, `begin` and `call` are the hot path; all else is for the rarer turns.
+//!
+//! A body that is not here with its head either waits to be whole (`Phase::Body`), or goes to a handler that has been called
+//! already, in parts (`incoming`). What no handler takes of one is dropped behind the answer, up to a bound
+//! (`Phase::Discarding`). No request is looked at before the body of the one before it has come to its end.
+
+mod body;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +16,7 @@ use bytes::Bytes;
 use turboapi_platform::{Close, ConnectionId};
 
 use crate::error::{BadRequest, Parsed};
-use crate::handler::{Ended, Handler, Outcome};
+use crate::handler::{BodyUse, Ended, Handler, Outcome};
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::encode;
 use crate::http::framing::Framing;
@@ -18,9 +24,10 @@ use crate::http::head::{self, Head, Method, Scan};
 use crate::http::target;
 use crate::limits::Limits;
 use crate::request::{Request, RequestId};
-use crate::response::{Answer, AnswerError, AnswerState, Headers, Output, Preamble};
-use crate::router::{Params, Router};
+use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers, Output, Preamble};
+use crate::router::{Match, Params, Router};
 use crate::timers::{TICK_MILLISECONDS, Tick};
+use body::{Held, Incoming, Rest};
 
 /// What all connections of one worker share: set-up that never changes, and memory that is used again for each request.
 #[derive(Debug)]
@@ -42,6 +49,7 @@ pub struct Shared {
     head: Head,
     path: Vec<u8>,
     params: Params,
+    part: Vec<u8>,
 }
 
 /// The time-outs of [`Limits`] in ticks of the wheel.
@@ -84,6 +92,7 @@ impl Shared {
             head: Head::default(),
             path: Vec::new(),
             params: Params::default(),
+            part: Vec::new(),
         }
     }
 }
@@ -97,31 +106,14 @@ const QUIET_LINGER: Duration = Duration::from_millis(500);
 enum Phase {
     /// Waiting for a head, or for the rest of one.
     Head,
-    /// A head is complete, its body is not.
+    /// A head is complete, its body is not, and nobody was called yet.
     Body(Box<Held>),
     /// A handler has the request.
     Answering,
+    /// The answer is complete and the request's body is not: what still comes of it is dropped, so much and so long.
+    Discarding { bytes_left: usize, until: Tick },
     /// Nothing more is read: the rest of the output, then the end.
     Closing,
-}
-
-/// A whole head, kept while its body arrives: no byte is parsed twice.
-#[derive(Debug)]
-struct Held {
-    head: Head,
-    head_bytes: Vec<u8>,
-    body: Vec<u8>,
-    rest: Rest,
-    since: Tick,
-    /// When bytes of it came last.
-    received_at: Tick,
-    received: u64,
-}
-
-#[derive(Debug)]
-enum Rest {
-    Length(u64),
-    Chunked(ChunkedDecoder),
 }
 
 /// Received and not yet consumed: part of a head, or requests behind the one that is being answered.
@@ -166,6 +158,9 @@ pub struct Connection {
     peer: Option<SocketAddr>,
     phase: Phase,
     requests: u32,
+    /// The rest of the body of a request that was handed over or answered before its end. INVARIANT: while there is one,
+    /// `pending` is empty, as all that comes is of it.
+    incoming: Option<Box<Incoming>>,
     pending: Pending,
     scan: Scan,
     head_since: Option<Tick>,
@@ -193,6 +188,7 @@ impl Connection {
             peer,
             phase: Phase::Head,
             requests: 0,
+            incoming: None,
             pending: Pending::default(),
             scan: Scan::default(),
             head_since: None,
@@ -251,9 +247,12 @@ impl Connection {
             // What comes is dropped; how much of it is read is now for the platform to say.
             Phase::Closing => return None,
             Phase::Head => !self.takes_more(shared),
-            Phase::Body(_) => false,
-            // A request that waits behind another one need not be read further than its own head.
-            Phase::Answering => self.pending.len() >= shared.limits.head_bytes_max,
+            Phase::Body(_) | Phase::Discarding { .. } => false,
+            Phase::Answering => match &self.incoming {
+                Some(incoming) => incoming.holds_enough(&shared.limits),
+                // A request that waits behind another one need not be read further than its own head.
+                None => self.pending.len() >= shared.limits.head_bytes_max,
+            },
         };
         let reads = !holds_enough;
         (reads != self.reads).then(|| {
@@ -318,98 +317,137 @@ impl Connection {
                         }
                     }
                 }
-                Phase::Body(held) => match held.receive(&bytes[at..], shared) {
-                    Ok((consumed, is_complete)) => {
-                        at += consumed;
-                        if !is_complete {
-                            return at;
+                Phase::Body(held) => {
+                    let Held { body, incoming, .. } = &mut **held;
+                    match incoming.receive(&bytes[at..], body, shared.now, &shared.limits) {
+                        Ok((consumed, is_complete)) => {
+                            at += consumed;
+                            if !is_complete {
+                                return at;
+                            }
+                            if let Phase::Body(held) = std::mem::replace(&mut self.phase, Phase::Head) {
+                                let mut path = std::mem::take(&mut shared.path);
+                                let routed = route(&held.head, &held.head_bytes, &mut path, shared);
+                                self.call(&routed, &held.body, shared, handler);
+                                shared.path = path;
+                            }
                         }
-                        if let Phase::Body(held) = std::mem::replace(&mut self.phase, Phase::Head) {
-                            self.dispatch(&held.head, &held.head_bytes, &held.body, shared, handler);
+                        Err(reason) => {
+                            let is_head = held.head.method == Method::Head;
+                            self.refuse(reason, is_head, shared);
+                            return bytes.len();
                         }
                     }
-                    Err(reason) => {
-                        let is_head = held.head.method == Method::Head;
-                        self.refuse(reason, is_head, shared);
-                        return bytes.len();
-                    }
-                },
+                }
                 Phase::Closing => return bytes.len(),
-                Phase::Head | Phase::Answering => return at,
+                Phase::Answering | Phase::Discarding { .. } if self.incoming.is_some() && at < bytes.len() => {
+                    at += self.receive_part(&bytes[at..], shared, handler);
+                }
+                Phase::Head | Phase::Answering | Phase::Discarding { .. } => return at,
             }
         }
     }
 
-    /// A head is complete: answers it, with its body if that is here too, or keeps it until then. Returns what was consumed.
+    /// A head is complete: calls the handler, or keeps it until its body is here too. Returns what was consumed.
     fn begin<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
         let head = std::mem::take(&mut shared.head);
         let (head_bytes, after) = bytes.split_at(head.length as usize);
-        let (head, consumed) = match head.framing {
+        let mut path = std::mem::take(&mut shared.path);
+        let routed = route(&head, head_bytes, &mut path, shared);
+        let consumed = match head.framing {
             Framing::None => {
-                self.dispatch(&head, head_bytes, &[], shared, handler);
-                (head, 0)
+                self.call(&routed, &[], shared, handler);
+                0
             }
-            Framing::Length(length) if length > shared.limits.body_bytes_max => {
-                let reason = BadRequest::BodyTooLarge { bytes: length, limit: shared.limits.body_bytes_max };
-                self.refuse(reason, head.method == Method::Head, shared);
-                (head, after.len())
-            }
-            Framing::Length(length) => {
-                if let Some(body) = usize::try_from(length).ok().and_then(|length| after.get(..length)) {
-                    self.dispatch(&head, head_bytes, body, shared, handler);
-                    (head, body.len())
-                } else {
-                    self.hold(head, head_bytes, Rest::Length(length), after.is_empty(), shared);
-                    (Head::default(), 0)
-                }
-            }
-            Framing::Chunked => {
-                let decoder = ChunkedDecoder::new(shared.limits.body_bytes_max);
-                self.hold(head, head_bytes, Rest::Chunked(decoder), after.is_empty(), shared);
-                (Head::default(), 0)
-            }
+            Framing::Length(_) | Framing::Chunked => self.begin_body(&routed, after, shared, handler),
         };
+        shared.path = path;
         shared.head = head;
         head_bytes.len() + consumed
     }
 
-    fn hold(&mut self, head: Head, head_bytes: &[u8], rest: Rest, is_bodiless_so_far: bool, shared: &Shared) {
-        // RFC 9110 §10.1.1: a client that waits for it gets its go-ahead; one that has begun to send needs none.
-        if head.expects_continue && is_bodiless_so_far {
-            self.output.push_bytes(encode::CONTINUE);
-        }
-        self.phase = Phase::Body(Box::new(Held {
-            head,
-            head_bytes: head_bytes.to_vec(),
-            // What was promised is not yet sent: memory follows the bytes, not the promise.
-            body: Vec::new(),
-            rest,
-            since: shared.now,
-            received_at: shared.now,
-            received: 0,
-        }));
-    }
-
-    /// A whole request: finds its route and calls the handler.
-    fn dispatch<H: Handler>(
+    /// A body follows: calls the handler with what is here of it, or with nothing before it is whole. Returns what was consumed.
+    fn begin_body<H: Handler>(
         &mut self,
-        head: &Head,
-        head_bytes: &[u8],
-        body: &[u8],
+        routed: &Routed<'_>,
+        after: &[u8],
         shared: &mut Shared,
         handler: &mut H,
-    ) {
+    ) -> usize {
+        let head = routed.head;
+        let BodyUse { is_wanted_whole, bytes_max } = handler.body_use(routed.matched);
+        let limit = bytes_max.unwrap_or(shared.limits.body_bytes_max);
+        let rest = match head.framing {
+            Framing::None => Rest::Length(0),
+            Framing::Length(bytes) if bytes > limit => {
+                self.refuse(BadRequest::BodyTooLarge { bytes, limit }, head.method == Method::Head, shared);
+                return after.len();
+            }
+            Framing::Length(length) => {
+                if let Some(body) = usize::try_from(length).ok().and_then(|length| after.get(..length)) {
+                    self.call(routed, body, shared, handler);
+                    return body.len();
+                }
+                Rest::Length(length)
+            }
+            Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
+        };
+        // RFC 9110 §10.1.1: a client that waits for it gets its go-ahead; one that has begun to send needs none.
+        let mut incoming = Incoming::new(rest, head.expects_continue, shared.now);
+        if is_wanted_whole {
+            if incoming.owes_continue && after.is_empty() {
+                self.output.push_bytes(encode::CONTINUE);
+            }
+            incoming.owes_continue = false;
+            self.phase = Phase::Body(Box::new(Held {
+                head: head.clone(),
+                head_bytes: routed.head_bytes.to_vec(),
+                // What was promised is not yet sent: memory follows the bytes, not the promise.
+                body: Vec::new(),
+                incoming,
+            }));
+            return 0;
+        }
+        let mut part = std::mem::take(&mut shared.part);
+        part.clear();
+        let consumed = match incoming.receive(after, &mut part, shared.now, &shared.limits) {
+            Ok((consumed, is_complete)) => {
+                if !is_complete {
+                    incoming.untaken = part.len();
+                    self.incoming = Some(Box::new(incoming));
+                }
+                self.call(routed, &part, shared, handler);
+                consumed
+            }
+            Err(reason) => {
+                self.refuse(reason, head.method == Method::Head, shared);
+                after.len()
+            }
+        };
+        shared.part = part;
+        consumed
+    }
+
+    /// A request: calls the handler, with all of its body or with what is here of it.
+    #[inline]
+    fn call<H: Handler>(&mut self, routed: &Routed<'_>, body: &[u8], shared: &mut Shared, handler: &mut H) {
+        let &Routed { head, head_bytes, path, matched } = routed;
         self.requests = self.requests.wrapping_add(1);
         self.answer = AnswerState::new(head, shared.is_draining);
+        let is_body_complete = match &self.incoming {
+            Some(incoming) => {
+                self.answer.set_body_left(incoming.left(&shared.limits));
+                false
+            }
+            None => true,
+        };
         let id = RequestId { connection: self.id, number: self.requests };
         if shared.in_flight >= shared.limits.handlers_in_flight_max {
             self.overloaded(shared);
             return;
         }
-        target::percent_decode_path(head.path.of(head_bytes), &mut shared.path);
-        let path = std::str::from_utf8(&shared.path).expect("percent_decode_path appends UTF-8");
-        let matched = shared.router.find(head.method.name(head_bytes), path, &mut shared.params);
-        let request = Request { id, head, head_bytes, path, matched, params: &shared.params, body, peer: self.peer };
+        let (params, peer) = (&shared.params, self.peer);
+        let request = Request { id, head, head_bytes, path, matched, params, body, is_body_complete, peer };
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         match handler.call(&request, &mut answer) {
             Outcome::Answered => self.end_answer(shared),
@@ -417,11 +455,81 @@ impl Connection {
                 shared.in_flight += 1;
                 self.awaits_writable = false;
                 self.phase = Phase::Answering;
-                if self.peer_ended {
+                // One whose body was cut short is told so in `heed_end`.
+                if self.peer_ended && is_body_complete {
                     handler.ended(id, Ended::HalfClosed);
                 }
             }
         }
+    }
+
+    /// What has come of a body that nobody waits for to be whole: for the handler, or to be dropped. Returns how much of
+    /// `bytes` it was.
+    fn receive_part<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
+        let Some(incoming) = &mut self.incoming else { return 0 };
+        let mut part = std::mem::take(&mut shared.part);
+        part.clear();
+        let received = incoming.receive(bytes, &mut part, shared.now, &shared.limits);
+        if let Ok((_, is_complete)) = received {
+            incoming.untaken += part.len();
+            if is_complete {
+                self.incoming = None;
+            }
+        }
+        let consumed = match (received, &mut self.phase) {
+            (Ok((consumed, is_complete)), Phase::Discarding { bytes_left, .. }) => {
+                *bytes_left = bytes_left.saturating_sub(consumed);
+                if is_complete {
+                    self.idle_since = shared.now;
+                    self.phase = Phase::Head;
+                } else if *bytes_left == 0 {
+                    self.close_after_answer(shared.limits.linger_timeout);
+                }
+                consumed
+            }
+            (Ok((consumed, is_complete)), _) => {
+                if is_complete || !part.is_empty() {
+                    let id = RequestId { connection: self.id, number: self.requests };
+                    handler.body(id, &part, is_complete);
+                }
+                consumed
+            }
+            (Err(reason), _) => {
+                self.fail_body(reason, shared, handler);
+                bytes.len()
+            }
+        };
+        shared.part = part;
+        consumed
+    }
+
+    /// A body will never be whole: its handler is told that the peer is gone, and the peer what was wrong, if it still can be.
+    fn fail_body<H: Handler>(&mut self, reason: BadRequest, shared: &mut Shared, handler: &mut H) {
+        self.incoming = None;
+        if !self.is_answering() {
+            // The answer was complete before.
+            self.close_after_answer(shared.limits.linger_timeout);
+        } else if self.answer.is_started() {
+            self.fail(shared, handler);
+        } else {
+            self.leave_flight(Ended::Gone, shared, handler);
+            let is_head = self.answer.is_head();
+            self.refuse(reason, is_head, shared);
+        }
+    }
+
+    /// The handler of request `number` has taken so many bytes of its body, and waits for more. Nothing happens if that request
+    /// is over or its body is complete.
+    pub fn read_body(&mut self, number: u32, taken: usize, shared: &Shared) {
+        if number != self.requests || !self.is_answering() {
+            return;
+        }
+        let Some(incoming) = &mut self.incoming else { return };
+        incoming.untaken = incoming.untaken.saturating_sub(taken);
+        if std::mem::take(&mut incoming.owes_continue) && !self.answer.is_started() {
+            self.output.push_bytes(encode::CONTINUE);
+        }
+        self.set_deadline(shared);
     }
 
     /// As many handlers as there may be are at work: told from here, without one of them.
@@ -445,11 +553,25 @@ impl Connection {
             }
         }
         self.idle_since = shared.now;
-        if self.answer.keeps_alive() {
+        if self.incoming.is_some() {
+            self.end_answer_before_body(shared);
+        } else if self.answer.keeps_alive() {
             self.phase = Phase::Head;
         } else {
             let linger = shared.limits.linger_timeout;
             self.close_after_answer(if self.pending.is_empty() { linger.min(QUIET_LINGER) } else { linger });
+        }
+    }
+
+    /// The request's body is still coming: drops a little of it for the sake of the connection, or ends that.
+    #[cold]
+    fn end_answer_before_body(&mut self, shared: &Shared) {
+        let left = self.incoming.as_ref().map(|incoming| incoming.left(&shared.limits));
+        if left == Some(BodyLeft::Little) && self.answer.keeps_alive() {
+            let bytes_left = shared.limits.linger_bytes_max;
+            self.phase = Phase::Discarding { bytes_left, until: shared.now + shared.ticks.linger };
+        } else {
+            self.close_after_answer(shared.limits.linger_timeout);
         }
     }
 
@@ -469,6 +591,7 @@ impl Connection {
 
     fn close(&mut self, how: Close) {
         self.pending = Pending::default();
+        self.incoming = None;
         self.phase = Phase::Closing;
         self.close = Some(how);
     }
@@ -499,6 +622,8 @@ impl Connection {
         if shared.is_draining && !self.answer.is_started() {
             self.answer.close();
         }
+        let left = self.incoming.as_ref().map_or(BodyLeft::Little, |incoming| incoming.left(&shared.limits));
+        self.answer.set_body_left(left);
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         let mut asks_for_more = false;
         let done = match part {
@@ -530,7 +655,7 @@ impl Connection {
                 handler.writable(RequestId { connection: self.id, number });
             }
         }
-        self.heed_end(shared);
+        self.heed_end(shared, handler);
         self.set_deadline(shared);
         Ok(true)
     }
@@ -555,22 +680,22 @@ impl Connection {
         }
         // Requests that waited for the peer to read its answers.
         self.consume_pending(shared, handler);
-        self.heed_end(shared);
+        self.heed_end(shared, handler);
         self.set_deadline(shared);
     }
 
     /// The peer will send nothing more.
     pub fn end<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
         self.peer_ended = true;
-        if self.is_answering() {
+        if self.is_answering() && self.incoming.is_none() {
             handler.ended(RequestId { connection: self.id, number: self.requests }, Ended::HalfClosed);
         }
-        self.heed_end(shared);
+        self.heed_end(shared, handler);
         self.set_deadline(shared);
     }
 
     /// Where the peer has ended its side: requests that are whole are answered, one that was cut short is not.
-    fn heed_end(&mut self, shared: &mut Shared) {
+    fn heed_end<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
         if !self.peer_ended {
             return;
         }
@@ -583,8 +708,10 @@ impl Connection {
                 let is_head = held.head.method == Method::Head;
                 self.refuse(BadRequest::CutShort, is_head, shared);
             }
+            Phase::Answering if self.incoming.is_some() => self.fail_body(BadRequest::CutShort, shared, handler),
             Phase::Answering if self.pending.is_empty() => self.answer.close(),
             Phase::Answering => {}
+            Phase::Discarding { .. } => self.close(Close::AfterSend),
             Phase::Closing => {
                 if matches!(self.close, Some(Close::Linger(_))) {
                     self.close = Some(Close::AfterSend);
@@ -615,7 +742,13 @@ impl Connection {
                 let is_head = held.head.method == Method::Head;
                 self.refuse(BadRequest::BodyTimeout, is_head, shared);
             }
-            Phase::Answering => {}
+            Phase::Answering => {
+                let deadline = self.incoming.as_ref().and_then(|incoming| incoming.deadline(shared));
+                if deadline.is_some_and(|deadline| deadline <= shared.now) {
+                    self.fail_body(BadRequest::BodyTimeout, shared, handler);
+                }
+            }
+            Phase::Discarding { .. } => self.close_after_answer(QUIET_LINGER.min(shared.limits.linger_timeout)),
             Phase::Closing => self.cut(),
         }
         self.set_deadline(shared);
@@ -651,8 +784,12 @@ impl Connection {
             }
             // Absolute from the first byte: a byte a second does not move it.
             Phase::Head => Some(*self.head_since.get_or_insert(now) + ticks.head),
-            Phase::Body(held) => Some(held.deadline(shared)),
-            Phase::Answering => None,
+            Phase::Body(held) => held.incoming.deadline(shared),
+            Phase::Answering => self.incoming.as_mut().and_then(|incoming| {
+                incoming.keep_time(now, &shared.limits);
+                incoming.deadline(shared)
+            }),
+            Phase::Discarding { until, .. } => Some(*until),
             // The platform lingers by itself; this is for one that cannot end.
             Phase::Closing if self.close == Some(Close::Abort) => None,
             Phase::Closing => (!has_unsent).then_some(now + ticks.linger + ticks.write),
@@ -664,32 +801,20 @@ impl Connection {
     }
 }
 
-impl Held {
-    fn receive(&mut self, bytes: &[u8], shared: &Shared) -> Result<(usize, bool), BadRequest> {
-        let (consumed, is_complete) = match &mut self.rest {
-            Rest::Length(missing) => {
-                let part = usize::try_from(*missing).ok().and_then(|missing| bytes.get(..missing)).unwrap_or(bytes);
-                self.body.extend_from_slice(part);
-                *missing -= part.len() as u64;
-                (part.len(), *missing == 0)
-            }
-            Rest::Chunked(decoder) => decoder.decode(bytes, &mut self.body, &shared.limits)?,
-        };
-        self.received += consumed as u64;
-        self.received_at = shared.now;
-        Ok((consumed, is_complete))
-    }
+/// A head, and where it goes.
+struct Routed<'a> {
+    head: &'a Head,
+    head_bytes: &'a [u8],
+    path: &'a str,
+    matched: Match,
+}
 
-    /// Too long without a byte, or too slow on the whole, whichever comes first. A body of no bytes yet has its grace.
-    fn deadline(&self, shared: &Shared) -> Tick {
-        let idle = self.received_at + shared.ticks.body_idle;
-        let rate = shared.limits.body_bytes_per_second_min;
-        if rate == 0 {
-            return idle;
-        }
-        let earned = self.received * (1000 / TICK_MILLISECONDS) / rate;
-        idle.min(self.since + shared.ticks.body_grace + earned)
-    }
+#[inline]
+fn route<'a>(head: &'a Head, head_bytes: &'a [u8], path: &'a mut Vec<u8>, shared: &mut Shared) -> Routed<'a> {
+    target::percent_decode_path(head.path.of(head_bytes), path);
+    let path = std::str::from_utf8(path).expect("percent_decode_path appends UTF-8");
+    let matched = shared.router.find(head.method.name(head_bytes), path, &mut shared.params);
+    Routed { head, head_bytes, path, matched }
 }
 
 /// A later answer, or a part of one.

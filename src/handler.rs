@@ -2,6 +2,7 @@
 
 use crate::request::{Request, RequestId};
 use crate::response::Answer;
+use crate::router::Match;
 
 /// Whether a request was answered in the call or will be later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +13,31 @@ pub enum Outcome {
     Later,
 }
 
+/// What a handler does with the body of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyUse {
+    /// The handler is called when the body is complete. If not, when the head is: [`Handler::body`] then brings what comes
+    /// further, and what it does not take is not read.
+    pub is_wanted_whole: bool,
+    /// The largest body that is taken, instead of `limits.body_bytes_max`.
+    pub bytes_max: Option<u64>,
+}
+
 /// Answers requests. Called on the worker's own thread, never inside a platform's turn.
 pub trait Handler {
-    /// A whole request arrived. It is borrowed: what is needed later has to be copied.
+    /// A request arrived, whole or, where [`Self::body_use`] says so, with what is here of its body. It is borrowed: what is
+    /// needed later has to be copied.
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome;
+
+    /// What the handler of a request will do with its body. Asked when a head is complete that has one.
+    fn body_use(&mut self, _matched: Match) -> BodyUse {
+        BodyUse { is_wanted_whole: true, bytes_max: None }
+    }
+
+    /// A further part of the body of a request that was answered [`Outcome::Later`] before its body was complete; the last one
+    /// if `is_complete`. A body that breaks off, or breaks HTTP, never gets there: [`Ended::Gone`] is told instead.
+    /// `Worker::read_body` says that parts were taken: over `limits.body_untaken_bytes_max` no more is read.
+    fn body(&mut self, _id: RequestId, _part: &[u8], _is_complete: bool) {}
 
     /// What had been sent of a streamed answer has left, and more is welcome.
     fn writable(&mut self, id: RequestId);

@@ -49,9 +49,12 @@ limits! {
 
     // The body.
 
-    /// Bytes of a body that is buffered for a handler; a route may have its own. nginx has 1 MiB, gunicorn and uvicorn
-    /// none: 16 MiB takes a photo or a table, and is no gift to who sends many. 413, before reading if declared.
+    /// Bytes of a body, held or streamed; a route may have its own. nginx has 1 MiB, gunicorn and uvicorn none: 16 MiB takes
+    /// a photo or a table, and is no gift to who sends many. 413, before reading if declared.
     body_bytes_max: u64 = 16 * MIB as u64, from 0, to 1 << 40;
+    /// Bytes of a streamed body that its handler has not taken, over which no more is read. uvicorn has the same: four
+    /// receive buffers, so that a handler that keeps up never waits; a thousand that do not keep up cost 64 MiB.
+    body_untaken_bytes_max: usize = 64 * KIB, from 0, to 64 * MIB;
     /// Bytes of all chunk extensions of one body. hyper has the same; nobody is known to use them. 400.
     chunk_extension_bytes_max: usize = 16 * KIB, from 0, to MIB;
     /// Bytes of all trailer lines of one body. hyper has the same. 431.

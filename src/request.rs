@@ -1,4 +1,4 @@
-//! A whole request, as a handler sees it: ranges into bytes that somebody else owns.
+//! A request, as a handler sees it: ranges into bytes that somebody else owns.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ pub struct RequestId {
     pub number: u32,
 }
 
-/// A request whose head and body are complete and well-formed.
+/// A request whose head is complete and well-formed, and so is its body as far as it is here.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// For an answer that comes later.
@@ -31,8 +31,10 @@ pub struct Request<'a> {
     pub matched: Match,
     /// Ranges of `path`, in the order of the route's template.
     pub params: &'a Params,
-    /// The body, whole and without its framing.
+    /// The body without its framing: whole, or its beginning.
     pub body: &'a [u8],
+    /// Whether that is all of it; if not, the rest comes by `Handler::body`.
+    pub is_body_complete: bool,
     /// The other end; none on a Unix socket.
     pub peer: Option<SocketAddr>,
 }

@@ -394,6 +394,16 @@ impl<P: Platform> Worker<P> {
         done
     }
 
+    /// The handler of a request has taken so many bytes of its body, and waits for more.
+    pub fn read_body(&mut self, id: RequestId, taken: usize) {
+        self.set_time();
+        if let Some(slot) = find(&mut self.connections, id.connection) {
+            slot.connection.output.lend(&mut self.spare);
+            slot.connection.read_body(id.number, taken, &self.shared);
+            self.settle(id.connection);
+        }
+    }
+
     /// After anything that happened to a connection: what it wants of the platform, and when it has to be looked at.
     fn settle(&mut self, id: ConnectionId) {
         let Some(slot) = find(&mut self.connections, id) else {

@@ -407,6 +407,7 @@ fn limits_from(values: &Bound<'_, PyDict>) -> PyResult<Limits> {
             "head_bytes_max" => limits.head_bytes_max = value.extract()?,
             "header_count_max" => limits.header_count_max = value.extract()?,
             "body_bytes_max" => limits.body_bytes_max = value.extract()?,
+            "body_untaken_bytes_max" => limits.body_untaken_bytes_max = value.extract()?,
             "chunk_extension_bytes_max" => limits.chunk_extension_bytes_max = value.extract()?,
             "trailer_bytes_max" => limits.trailer_bytes_max = value.extract()?,
             "silence_timeout" => limits.silence_timeout = seconds()?,

@@ -27,7 +27,13 @@ pub(crate) struct Recorder {
     pub(crate) waiting: Vec<(RequestId, Vec<Part>)>,
     /// With the number of the request.
     pub(crate) told: Vec<(u32, Told)>,
+    /// What it does with bodies; whole ones by default.
+    pub(crate) body_use: Option<BodyUse>,
+    /// Bodies of requests that were called before theirs was complete, and whether they have become so.
+    bodies: Vec<(RequestId, Vec<u8>, bool)>,
 }
+
+const STREAMED: Option<BodyUse> = Some(BodyUse { is_wanted_whole: false, bytes_max: None });
 
 pub(crate) fn headers(lines: &[(&str, &str)]) -> Headers {
     let mut headers = Headers::default();
@@ -61,12 +67,44 @@ fn later(path: &str, call: &str) -> Vec<Part> {
     }
 }
 
+/// The answer that says what was in the body.
+fn echo(body: &[u8]) -> Vec<Part> {
+    vec![Part::Whole { status: 200, headers: headers(&[]), body: Bytes::copy_from_slice(body) }]
+}
+
 impl Handler for Recorder {
+    fn body_use(&mut self, _matched: Match) -> BodyUse {
+        self.body_use.unwrap_or(BodyUse { is_wanted_whole: true, bytes_max: None })
+    }
+
+    fn body(&mut self, id: RequestId, part: &[u8], is_complete: bool) {
+        let (known, body, was_complete) = self.bodies.last_mut().unwrap();
+        assert_eq!((*known, *was_complete), (id, false), "a part for nobody");
+        assert!(is_complete || !part.is_empty(), "a part of nothing");
+        body.extend_from_slice(part);
+        *was_complete = is_complete;
+        if is_complete && !self.waiting.iter().any(|(waiting, _)| *waiting == id) {
+            self.waiting.push((id, echo(body)));
+        }
+    }
+
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         let method = String::from_utf8_lossy(request.head.method.name(request.head_bytes));
         let target = String::from_utf8_lossy(request.head.target.of(request.head_bytes));
         let mut call = format!("{method} {target}");
+        assert!(request.is_body_complete || self.body_use.is_some_and(|body_use| !body_use.is_wanted_whole));
+        if self.body_use == STREAMED && request.head.framing.has_body() {
+            self.bodies.push((request.id, request.body.to_vec(), request.is_body_complete));
+            if target.starts_with("/echo") {
+                self.calls.push(call);
+                if request.is_body_complete {
+                    self.waiting.push((request.id, echo(request.body)));
+                }
+                return Outcome::Later;
+            }
+        }
         match request.body {
+            _ if self.body_use == STREAMED => {}
             [] => {}
             body if body.len() <= 32 => call += &format!(" {}", body.escape_ascii()),
             body => call += &format!(" {} bytes", body.len()),
@@ -148,6 +186,13 @@ impl Rig {
         self.settle();
     }
 
+    /// The handler takes all that it has of the body, and waits for more.
+    fn take_body(&mut self) {
+        let untaken = self.connection.incoming.as_ref().map_or(0, |incoming| incoming.untaken);
+        self.connection.read_body(self.connection.requests, untaken, &self.shared);
+        self.settle();
+    }
+
     fn end(&mut self) {
         self.connection.end(&mut self.shared, &mut self.handler);
         self.settle();
@@ -192,7 +237,14 @@ impl Rig {
             self.reads = reads;
         }
         assert_eq!(self.shared.in_flight, usize::from(connection.is_answering()));
-        let may_last = connection.is_answering() && connection.unsent() == 0 || connection.close == ABORT;
+        // A body that is not asked for, or not taken, has no deadline either.
+        let waits_for_peer = connection
+            .incoming
+            .as_ref()
+            .is_some_and(|incoming| !incoming.owes_continue && !incoming.holds_enough(&self.shared.limits));
+        let may_last =
+            connection.is_answering() && connection.unsent() == 0 && !waits_for_peer || connection.close == ABORT;
+        assert!(connection.incoming.is_none() || connection.pending.is_empty(), "bytes of a body wait behind it");
         assert_eq!(connection.deadline().is_none(), may_last, "deadline in {:?}", connection.phase);
         if connection.idle_since().is_some() && connection.pending.is_empty() {
             assert_eq!(
@@ -591,6 +643,334 @@ fn continues() {
     let chunked = request("POST /a", &["Transfer-Encoding: chunked", "Expect: 100-continue"], "");
     check(&[&chunked, "2\r\nhi\r\n0\r\n\r\n"], &["POST /a hi"], &[interim, ok("POST /a hi")]);
     play_cut((expects(2) + "hi").as_bytes(), false, BOTH, |_| {});
+}
+
+/// Whether a handler takes what it is given of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taking {
+    AtOnce,
+    Never,
+}
+
+/// What comes of these pieces with a handler that is called at the head, and of the peer's end behind them if it `ends`.
+fn stream(pieces: &[&[u8]], ends: bool, taking: Taking, change: fn(&mut Limits)) -> (Seen, Vec<(String, bool)>) {
+    let mut rig = Rig::new(change);
+    rig.handler.body_use = STREAMED;
+    for piece in pieces {
+        rig.receive(piece);
+        if taking == Taking::AtOnce {
+            rig.take_body();
+        }
+        while rig.answer() || rig.take() {}
+    }
+    if ends {
+        rig.end();
+    }
+    while rig.answer() || rig.take() {}
+    let Rig { connection, handler, wire, .. } = rig;
+    let close = connection.close.map(|close| if matches!(close, Close::Linger(_)) { LINGER.unwrap() } else { close });
+    let bodies = handler.bodies.into_iter().map(|(_, body, whole)| (body.escape_ascii().to_string(), whole)).collect();
+    (Seen { calls: handler.calls, output: String::from_utf8(wire).unwrap(), close, told: handler.told }, bodies)
+}
+
+/// The same for every way to cut the bytes. Returns what is seen when they come at once, and all that was ever given to a handler.
+fn stream_cut(input: &[u8], ends: bool, change: fn(&mut Limits)) -> (Seen, Vec<(String, bool)>) {
+    let (whole, mut given) = stream(&[input], ends, Taking::AtOnce, change);
+    for taking in [Taking::AtOnce, Taking::Never] {
+        let mut play = |pieces: &[&[u8]], how: &str| {
+            let (seen, bodies) = stream(pieces, ends, taking, change);
+            let output = seen.output.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+            assert_eq!((output, seen.close), (whole.output.clone(), whole.close), "{taking:?}, {how}");
+            given.extend(bodies);
+        };
+        for cut in 1..input.len() {
+            let (one, two) = input.split_at(cut);
+            play(&[one, two], &format!("cut at {cut}"));
+        }
+        play(&input.chunks(1).collect::<Vec<_>>(), "byte by byte");
+    }
+    (whole, given)
+}
+
+fn post(path: &str, body: &str) -> String {
+    request(&format!("POST {path}"), &[&format!("Content-Length: {}", body.len())], body)
+}
+
+fn chunked(path: &str, body: &str) -> String {
+    request(&format!("POST {path}"), &["Transfer-Encoding: chunked"], body)
+}
+
+#[test]
+fn streamed_bodies() {
+    let check = |input: &[String], bodies: &[&str], output: &[String]| {
+        let (seen, given) = stream_cut(input.concat().as_bytes(), false, |_| {});
+        assert_eq!((seen.output, seen.close), (output.concat(), None), "{input:?}");
+        for found in given.chunks(bodies.len()) {
+            let whole: Vec<_> = bodies.iter().map(|body| ((*body).to_owned(), true)).collect();
+            assert_eq!(found, whole, "{input:?}");
+        }
+    };
+    check(&[post("/echo", "hello")], &["hello"], &[ok("hello")]);
+    check(&[post("/echo", "GET /x"), get("/b")], &["GET /x"], &[ok("GET /x"), ok("GET /b")]);
+    check(&[post("/echo/a", "one"), post("/echo/b", "two")], &["one", "two"], &[ok("one"), ok("two")]);
+    check(&[chunked("/echo", "0\r\n\r\n"), get("/b")], &[""], &[ok(""), ok("GET /b")]);
+    check(
+        &[get("/a"), chunked("/echo", "3\r\nabc\r\n2;x=\"y\"\r\nde\r\n0\r\nT: 1\r\n\r\n"), get("/b")],
+        &["abcde"],
+        &[ok("GET /a"), ok("abcde"), ok("GET /b")],
+    );
+    // No body, or one of nothing, is whole at once.
+    let (seen, given) = stream_cut([get("/echo"), post("/echo", "")].concat().as_bytes(), false, |_| {});
+    assert_eq!((seen.output, given), ([ok("GET /echo"), ok("POST /echo")].concat(), vec![]));
+}
+
+/// Whoever was called learns that it is over, and never of an end; whoever was not is not called.
+#[test]
+fn bodies_that_break_under_a_handler() {
+    let check_with = |change: fn(&mut Limits), bad: &str, ends: bool, reason: BadRequest| {
+        let close = if ends { AFTER_SEND } else { LINGER };
+        let (seen, given) = stream_cut((get("/a") + bad).as_bytes(), ends, change);
+        assert_eq!((seen.output, seen.close), (ok("GET /a") + &refused(reason), close), "{bad:?}");
+        assert!(given.iter().all(|(_, is_whole)| !is_whole), "{bad:?} is whole: {given:?}");
+        // Byte by byte it is called in any case, and told of the end, once.
+        let input: Vec<&[u8]> = bad.as_bytes().chunks(1).collect();
+        let (seen, given) = stream(&input, ends, Taking::AtOnce, change);
+        assert_eq!((given.len(), seen.told), (1, vec![(1, Told::Ended(Ended::Gone))]), "{bad:?}");
+        // An answer that was begun can only be cut: nobody shall take it for whole.
+        let begun = bad.replace("/echo", "/later/begun");
+        let mut rig = Rig::new(change);
+        rig.handler.body_use = STREAMED;
+        let head = begun.find("\r\n\r\n").unwrap() + 4;
+        rig.receive(&begun.as_bytes()[..head]);
+        rig.handler.waiting.clear();
+        let start = Part::Start { status: 200, headers: headers(&[]) };
+        rig.connection.answer(1, start, &mut rig.shared, &mut rig.handler).unwrap();
+        rig.settle();
+        for byte in &begun.as_bytes()[head..] {
+            rig.receive(&[*byte]);
+        }
+        if ends {
+            rig.end();
+        }
+        assert_eq!((rig.connection.close, rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]), "{bad:?}");
+    };
+    let check = |bad: &str, reason| check_with(|_| {}, bad, false, reason);
+    check(&chunked("/echo", "0x1\r\n"), BadRequest::InvalidChunkSize);
+    check(&chunked("/echo", "3\r\nabc\r\nx"), BadRequest::InvalidChunkSize);
+    check(&chunked("/echo", "1\r\nabc"), BadRequest::InvalidChunkEnd);
+    check(&chunked("/echo", "1\r\na\r\n0\r\n: x\r\n"), BadRequest::InvalidTrailer);
+    let small: fn(&mut Limits) = |limits| (limits.body_bytes_max, limits.trailer_bytes_max) = (4, 4);
+    check_with(small, &chunked("/echo", "3\r\nabc\r\n2\r\n"), false, BadRequest::BodyTooLarge { bytes: 5, limit: 4 });
+    check_with(small, &chunked("/echo", "0\r\nab: c\r\n"), false, BadRequest::TrailersTooLarge { limit: 4 });
+    for cut in ["", "hell"] {
+        let bad = request("POST /echo", &["Content-Length: 5"], cut);
+        check_with(|_| {}, &bad, true, BadRequest::CutShort);
+    }
+    check_with(|_| {}, &chunked("/echo", "3\r\nabc\r\n0\r\n"), true, BadRequest::CutShort);
+    // What is declared too large is refused before anybody is called.
+    let (seen, given) = stream_cut(post("/echo", "hello").as_bytes(), false, small);
+    assert_eq!(seen.output, refused(BadRequest::BodyTooLarge { bytes: 5, limit: 4 }));
+    assert_eq!((seen.close, given), (LINGER, vec![]));
+    // A HEAD gets the head of the refusal.
+    let head = request("HEAD /echo", &["Transfer-Encoding: chunked"], "x");
+    let (seen, _) = stream_cut(head.as_bytes(), false, |_| {});
+    assert_eq!(seen.output, refused_head(BadRequest::InvalidChunkSize));
+}
+
+#[test]
+fn a_route_has_a_limit_of_its_own() {
+    for is_wanted_whole in [true, false] {
+        let check = |input: String, bytes_max: u64, reason: Option<BadRequest>| {
+            let mut rig = Rig::new(|limits| limits.body_bytes_max = 5);
+            rig.handler.body_use = Some(BodyUse { is_wanted_whole, bytes_max: Some(bytes_max) });
+            rig.receive(input.as_bytes());
+            let output = String::from_utf8(rig.wire).unwrap();
+            match reason {
+                None => assert_eq!(rig.handler.calls.len(), 1, "{input:?}"),
+                Some(reason) => assert_eq!((output, rig.handler.calls.len()), (refused(reason), 0), "{input:?}"),
+            }
+        };
+        let too_large = |bytes, limit| Some(BadRequest::BodyTooLarge { bytes, limit });
+        check(post("/a", "1234567"), 7, None);
+        check(post("/a", "1234567"), 6, too_large(7, 6));
+        check(post("/a", "12"), 1, too_large(2, 1));
+        check(post("/a", ""), 0, None);
+        check(chunked("/a", "7\r\n1234567\r\n0\r\n\r\n"), 7, None);
+        check(chunked("/a", "3\r\n123\r\n4\r\n"), 6, too_large(7, 6));
+    }
+}
+
+/// A handler that does not take its body is not sent more of it than the limit and four receive buffers; the peer waits, and
+/// is not timed out for it.
+#[test]
+fn a_body_that_is_not_taken_is_not_read() {
+    let mut rig = Rig::new(|_| {});
+    rig.handler.body_use = STREAMED;
+    rig.receive(request("POST /echo", &["Content-Length: 1000000"], "").as_bytes());
+    let (buffer, mut sent, mut given_max) = ([b'x'; 16 * 1024], 0, 0);
+    let mut second = 0.0;
+    while sent < 1_000_000 {
+        while rig.reads && sent < 1_000_000 {
+            let bytes = buffer.len().min(1_000_000 - sent);
+            rig.receive(&buffer[..bytes]);
+            sent += bytes;
+        }
+        for _ in 0..4 {
+            let bytes = buffer.len().min(1_000_000 - sent);
+            if bytes > 0 {
+                rig.receive(&buffer[..bytes]);
+                sent += bytes;
+            }
+        }
+        given_max = given_max.max(rig.connection.incoming.as_ref().map_or(0, |incoming| incoming.untaken));
+        if rig.connection.incoming.is_some() {
+            assert_eq!(rig.connection.deadline(), None, "the handler is waited for");
+            second += 1000.0;
+            rig.at(second).take_body();
+            assert!(rig.reads);
+            assert_eq!(rig.connection.deadline(), Some(rig.shared.now + 201), "the peer has its time again");
+        }
+    }
+    assert!(given_max > 64 * 1024 && given_max <= (64 + 5 * 16) * 1024, "{given_max}");
+    while rig.answer() || rig.take() {}
+    assert!(rig.wire.ends_with(&[b'x'; 100]), "{:?}", rig.wire.len());
+    assert_eq!((rig.reads, rig.connection.idle_since().is_some()), (true, true));
+}
+
+/// The clock of the rate stands while the handler is waited for, and goes on where it stood.
+#[test]
+fn a_streamed_body_has_its_time() {
+    let mut rig = Rig::new(|limits| limits.body_untaken_bytes_max = 10);
+    rig.handler.body_use = STREAMED;
+    rig.receive(request("POST /echo", &["Content-Length: 1000"], "").as_bytes());
+    assert_eq!(rig.connection.deadline(), Some(51), "the grace");
+    rig.at(3.0).receive(&[b'x'; 24]);
+    assert_eq!((rig.connection.deadline(), rig.reads), (None, false));
+    rig.at(100.0).take_body();
+    assert_eq!((rig.connection.deadline(), rig.reads), (Some(1000 + 51 - 30 + 1), true), "24 bytes have earned a tick");
+    rig.expire_at(102.2);
+    assert_eq!(String::from_utf8(rig.wire).unwrap(), refused(BadRequest::BodyTimeout));
+    assert_eq!((rig.connection.close, rig.handler.told), (LINGER, vec![(1, Told::Ended(Ended::Gone))]));
+    // The idle time-out; after an answer has begun there is no 408.
+    let mut rig = Rig::new(|limits| limits.body_bytes_per_second_min = 0);
+    rig.handler.body_use = STREAMED;
+    rig.receive(request("POST /later/stream", &["Content-Length: 1000"], "x").as_bytes());
+    rig.at(19.0).answer();
+    rig.take();
+    rig.expire_at(20.1);
+    assert_eq!((rig.connection.close, rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]));
+}
+
+/// The go-ahead is sent when the handler waits for the body, and to nobody else.
+#[test]
+fn who_waits_for_a_body_asks_for_it() {
+    const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let expects = |path: &str| request(&format!("POST {path}"), &["Content-Length: 2", "Expect: 100-continue"], "");
+    let rig = |path: &str| {
+        let mut rig = Rig::new(|_| {});
+        rig.handler.body_use = STREAMED;
+        rig.receive(expects(path).as_bytes());
+        assert_eq!((rig.wire.len(), rig.connection.deadline()), (0, None), "nobody has asked");
+        rig
+    };
+    let mut asked = rig("/echo");
+    asked.at(60.0).take_body();
+    assert_eq!(asked.connection.deadline(), Some(600 + 51));
+    asked.take_body();
+    asked.receive(b"hi");
+    while asked.answer() || asked.take() {}
+    assert_eq!(String::from_utf8(asked.wire).unwrap(), [CONTINUE, &ok("hi")].concat());
+    assert_eq!(asked.connection.close, None);
+    // Who sends without it needs none.
+    let mut unasked = rig("/echo");
+    unasked.receive(b"h");
+    unasked.take_body();
+    unasked.receive(b"i");
+    while unasked.answer() || unasked.take() {}
+    assert_eq!(unasked.wire, ok("hi").as_bytes());
+    // An answer without it: what comes next could be the body or a request, so nothing is taken for either.
+    let mut refusing = rig("/later");
+    refusing.answer();
+    refusing.receive(get("/never").as_bytes());
+    assert_eq!(refusing.wire, last("POST /later").as_bytes());
+    assert_eq!((refusing.connection.close, refusing.handler.calls.len()), (LINGER, 1));
+    // Nor is there a go-ahead once an answer has begun.
+    let mut begun = rig("/later/stream");
+    begun.answer();
+    begun.take_body();
+    while begun.answer() || begun.take() {}
+    let body = "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
+    let whole = answer("200 OK", &["transfer-encoding: chunked", "connection: close"], body);
+    assert_eq!((String::from_utf8(begun.wire).unwrap(), begun.connection.close), (whole, LINGER));
+}
+
+/// What is left of a body behind its answer is dropped up to a bound, and is never taken for a request.
+#[test]
+fn bodies_that_nobody_reads() {
+    let play = |path: &str, length: usize, body: &str| {
+        let mut rig = Rig::new(|limits| limits.linger_bytes_max = 100);
+        rig.handler.body_use = STREAMED;
+        rig.receive(request(&format!("POST {path}"), &[&format!("Content-Length: {length}")], body).as_bytes());
+        while rig.answer() || rig.take() {}
+        rig
+    };
+    let output = |rig: &Rig| String::from_utf8(rig.wire.clone()).unwrap();
+    for path in ["/a", "/later"] {
+        let call = format!("POST {path}");
+        // Little is left.
+        let mut rig = play(path, 101, "x");
+        assert_eq!((output(&rig), rig.connection.close), (ok(&call), None));
+        rig.receive(get("/no").as_bytes());
+        assert_eq!(rig.handler.calls.len(), 1, "bytes of a body were taken for a request");
+        let rest = [&"x".repeat(100 - get("/no").len()), get("/b").as_str()].concat();
+        rig.receive(rest.as_bytes());
+        rig.take();
+        assert_eq!((output(&rig), rig.connection.idle_since()), ([ok(&call), ok("GET /b")].concat(), Some(0)));
+        assert!(rig.handler.told.iter().all(|told| *told == (1, Told::Ended(Ended::Complete))));
+        // It does not come.
+        let mut rig = play(path, 101, "x");
+        rig.expire_at(2.1);
+        assert_eq!(rig.connection.close, Some(Close::Linger(QUIET_LINGER)));
+        let mut rig = play(path, 101, "x");
+        rig.end();
+        assert_eq!((rig.connection.close, output(&rig)), (AFTER_SEND, ok(&call)));
+        // Much is left.
+        let rig = play(path, 102, "x");
+        assert_eq!((output(&rig), rig.connection.close), (last(&call), LINGER));
+    }
+    // Nobody knows how much is left: it turns out to be too much, or to be wrong.
+    for (rest, close) in [("1\r\nx\r\n0\r\n\r\n", None), ("64\r\n", None), ("x", LINGER), ("0\r\n\rx", LINGER)] {
+        let mut rig = Rig::new(|limits| limits.linger_bytes_max = 100);
+        rig.handler.body_use = STREAMED;
+        rig.receive(chunked("/a", "").as_bytes());
+        rig.receive(rest.as_bytes());
+        assert_eq!((output(&rig), rig.connection.close), (ok("POST /a"), close), "{rest:?}");
+        if rest == "64\r\n" {
+            rig.receive(&[b'x'; 96]);
+            assert_eq!(rig.connection.close, LINGER);
+        }
+    }
+    // Who begins an answer may read on. Only at its end much that is left ends the connection.
+    let mut rig = Rig::new(|limits| limits.linger_bytes_max = 1);
+    rig.handler.body_use = STREAMED;
+    rig.receive(request("POST /later/stream", &["Content-Length: 9"], "1234").as_bytes());
+    rig.answer();
+    rig.take();
+    rig.receive(b"56789");
+    while rig.answer() || rig.take() {}
+    rig.receive(get("/b").as_bytes());
+    assert_eq!(rig.handler.calls, ["POST /later/stream", "GET /b"]);
+    // The 503 of a server that is full is one that nobody has read a body for.
+    let mut rig = Rig::new(|limits| limits.handlers_in_flight_max = 1);
+    rig.handler.body_use = STREAMED;
+    rig.shared.in_flight = 1;
+    rig.connection.receive(
+        request("POST /a", &["Content-Length: 3"], "x").as_bytes(),
+        &mut rig.shared,
+        &mut rig.handler,
+    );
+    rig.connection.receive(b"yz", &mut rig.shared, &mut rig.handler);
+    assert!(matches!(rig.connection.phase, Phase::Head) && rig.handler.calls.is_empty());
 }
 
 #[test]
