@@ -1,13 +1,14 @@
 //! One request that the app's own ASGI call answers, and the way back. The protocol's messages are in `turboapi/asgi.py`.
 //!
 //! What the app sends is put on the worker's queue (`Later`) and reaches the connection when the app has returned to the
-//! worker: an app may send from inside a turn's handler call as well as from any later callback of the loop.
+//! worker: an app may send from inside a turn's handler call as well as from any later callback of the loop. A body that comes
+//! after its head waits there too, as the one who will read it may not be known yet: a native handler's request gets an
+//! exchange only when it raises, or returns a response that streams.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -26,11 +27,28 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// A task or future, and what answers when it is done.
 type Suspended = (Py<PyAny>, Py<Completion>);
 
+/// What Python has for a connection.
+#[derive(Debug)]
+pub enum Message {
+    /// An answer, or a part of one.
+    Answer(Part),
+    /// So many bytes of the body were taken, and more are waited for.
+    Read(usize),
+}
+
+/// A body on its way from a connection to whoever reads it.
+#[derive(Debug, Default)]
+struct Arriving {
+    bytes: Vec<u8>,
+    is_complete: bool,
+}
+
 /// What is between Python and the connections of one worker: answers on their way, and who waits for what.
 /// Only that worker's thread uses it, so that its locks are never waited for.
 #[derive(Debug, Default)]
 pub struct Later {
-    answers: Mutex<Vec<(RequestId, Part)>>,
+    messages: Mutex<Vec<(RequestId, Message)>>,
+    bodies: Mutex<HashMap<RequestId, Arriving>>,
     exchanges: Mutex<HashMap<RequestId, Py<Exchange>>>,
     /// asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
     suspended: Mutex<HashMap<RequestId, Suspended>>,
@@ -41,12 +59,27 @@ pub struct Later {
 impl Later {
     /// Adds an answer or a part of one.
     pub fn push(&self, id: RequestId, part: Part) {
-        lock(&self.answers).push((id, part));
+        lock(&self.messages).push((id, Message::Answer(part)));
     }
 
-    /// Takes all answers, in order, leaving `into`'s memory behind.
-    pub fn take(&self, into: &mut Vec<(RequestId, Part)>) {
-        std::mem::swap(&mut *lock(&self.answers), into);
+    /// Takes all messages, in order, leaving `into`'s memory behind.
+    pub fn take(&self, into: &mut Vec<(RequestId, Message)>) {
+        std::mem::swap(&mut *lock(&self.messages), into);
+    }
+
+    /// Keeps a part of a body until it is read.
+    pub fn add_body(&self, id: RequestId, part: &[u8], is_complete: bool) {
+        let mut bodies = lock(&self.bodies);
+        let body = bodies.entry(id).or_default();
+        body.bytes.extend_from_slice(part);
+        body.is_complete = is_complete;
+    }
+
+    /// What has come of a body since the last time, and whether that was the rest of it.
+    fn take_body(&self, id: RequestId) -> (Vec<u8>, bool) {
+        let mut bodies = lock(&self.bodies);
+        let Some(body) = bodies.get_mut(&id) else { return (Vec::new(), false) };
+        (std::mem::take(&mut body.bytes), body.is_complete)
     }
 
     /// The exchange of a request, if it has one.
@@ -54,8 +87,9 @@ impl Later {
         lock(&self.exchanges).get(&id).map(|exchange| exchange.clone_ref(py))
     }
 
-    /// The same, and it gets no further notice.
+    /// The same, and it gets no further notice and nothing more of its body.
     pub fn forget(&self, id: RequestId) -> Option<Py<Exchange>> {
+        lock(&self.bodies).remove(&id);
         lock(&self.exchanges).remove(&id)
     }
 
@@ -83,6 +117,7 @@ impl Later {
         }
         // Outside of the locks: the end of an object may run any Python code.
         drop((exchanges, suspended));
+        lock(&self.bodies).clear();
     }
 }
 
@@ -129,7 +164,12 @@ struct State {
     unsent: usize,
     disconnected: bool,
     gone: bool,
+    /// Whether the part of the body that came with the head was read.
+    has_read: bool,
+    /// Whether the connection knows that the body is waited for.
+    has_asked: bool,
     on_writable: Option<Py<PyAny>>,
+    on_body: Option<Py<PyAny>>,
     on_disconnect: Option<Py<PyAny>>,
 }
 
@@ -167,15 +207,23 @@ impl Exchange {
         call_back(py, callback);
     }
 
+    /// More of the body has come.
+    pub fn readable(&self, py: Python<'_>) {
+        let callback = lock(&self.state).on_body.take();
+        call_back(py, callback);
+    }
+
     /// The peer waits no longer, or has everything.
     pub fn ended(&self, py: Python<'_>, how: Ended) {
-        let (writable, disconnect) = {
+        let (writable, body, disconnect) = {
             let mut state = lock(&self.state);
             state.disconnected = true;
             state.gone |= how == Ended::Gone;
-            (if how == Ended::HalfClosed { None } else { state.on_writable.take() }, state.on_disconnect.take())
+            let writable = if how == Ended::HalfClosed { None } else { state.on_writable.take() };
+            (writable, state.on_body.take(), state.on_disconnect.take())
         };
         call_back(py, writable);
+        call_back(py, body);
         call_back(py, disconnect);
     }
 }
@@ -226,9 +274,41 @@ impl Exchange {
         self.request.client()
     }
 
-    #[getter]
-    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.request.body())
+    /// What has come of the body and was not read yet, and whether more follows. None: nothing has, or the body has broken off.
+    fn read<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, bool)>> {
+        let id = self.request.id;
+        if self.request.is_body_complete() {
+            return Ok(Some((PyBytes::new(py, self.request.body()), false)));
+        }
+        let (bytes, is_complete) = self.later.take_body(id);
+        let mut state = lock(&self.state);
+        // Its end was not told, and will not be: what is here must not pass for a part of something whole.
+        if state.disconnected && !is_complete {
+            return Ok(None);
+        }
+        let beginning = if state.has_read { &[] } else { self.request.body() };
+        let length = beginning.len() + bytes.len();
+        if !is_complete && (length > 0 || !state.has_asked) {
+            lock(&self.later.messages).push((id, Message::Read(length)));
+        }
+        state.has_asked = true;
+        if length == 0 && !is_complete {
+            return Ok(None);
+        }
+        state.has_read = true;
+        drop(state);
+        let body = PyBytes::new_with(py, length, |room| {
+            room[..beginning.len()].copy_from_slice(beginning);
+            room[beginning.len()..].copy_from_slice(&bytes);
+            Ok(())
+        })?;
+        Ok(Some((body, !is_complete)))
+    }
+
+    /// Calls back once when more of the body has come, or none will.
+    fn on_body(&self, callback: Py<PyAny>) {
+        let former = lock(&self.state).on_body.replace(callback);
+        drop(former);
     }
 
     #[getter]
@@ -260,7 +340,7 @@ impl Exchange {
     }
 
     /// Sends a part of the body. True: so much is unsent that the app should wait for `on_writable`.
-    fn send(&self, data: &[u8], more: bool) -> PyResult<bool> {
+    fn send(&self, data: &Bound<'_, PyBytes>, more: bool) -> PyResult<bool> {
         let mut state = lock(&self.state);
         if !state.is_started {
             return Err(PyRuntimeError::new_err("http.response.body was sent before http.response.start"));
@@ -273,7 +353,7 @@ impl Exchange {
         }
         state.is_complete = !more;
         let id = self.request.id;
-        let data = Bytes::copy_from_slice(data);
+        let data = crate::response::shared_bytes(data);
         match state.start.take() {
             Some((status, headers)) if !more => self.later.push(id, Part::Whole { status, headers, body: data }),
             start => {
@@ -332,6 +412,7 @@ impl Exchange {
         // The lock is held for moments only, and never while Python runs; a collection that comes then sees it next time.
         if let Ok(state) = self.state.try_lock() {
             visit.call(&state.on_writable)?;
+            visit.call(&state.on_body)?;
             visit.call(&state.on_disconnect)?;
         }
         Ok(())
@@ -340,7 +421,7 @@ impl Exchange {
     fn __clear__(&self) {
         let callbacks = {
             let mut state = lock(&self.state);
-            (state.on_writable.take(), state.on_disconnect.take())
+            (state.on_writable.take(), state.on_body.take(), state.on_disconnect.take())
         };
         drop(callbacks); // Outside of the lock: the end of an object may run any Python code.
     }

@@ -1,4 +1,4 @@
-//! HOT PATH: a whole request becomes a call of a Python function, and what that returns an answer.
+//! HOT PATH: a request becomes a call of a Python function, and what that returns an answer.
 //!
 //! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`).
 //! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that blocks to the thread pool.
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::Answer;
 use turboapi_core::router::Match;
@@ -61,10 +61,18 @@ impl Hooks {
     }
 }
 
+/// One route of the app.
+pub struct Route {
+    /// None: the app's own ASGI call answers.
+    pub plan: Option<Arc<Plan>>,
+    /// Its own limit of a body.
+    pub body_bytes_max: Option<u64>,
+}
+
 /// Calls Python for one worker's requests.
 pub struct PythonHandler {
-    /// By `RouteId`; none for a route that the app's own ASGI call answers.
-    pub routes: Vec<Option<Arc<Plan>>>,
+    /// By `RouteId`.
+    pub routes: Vec<Route>,
     /// Python's part.
     pub hooks: Arc<Hooks>,
     /// Answers that Python gives later.
@@ -85,6 +93,7 @@ pub struct PythonHandler {
 
 enum Notice {
     Writable,
+    Readable,
     Ended(Ended),
 }
 
@@ -118,6 +127,11 @@ impl PythonHandler {
                 Notice::Writable => {
                     if let Some(exchange) = self.later.exchange(py, id) {
                         exchange.get().writable(py);
+                    }
+                }
+                Notice::Readable => {
+                    if let Some(exchange) = self.later.exchange(py, id) {
+                        exchange.get().readable(py);
                     }
                 }
                 Notice::Ended(how) => {
@@ -158,7 +172,8 @@ pub struct Attached<'a, 'py> {
 impl Handler for Attached<'_, '_> {
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         match request.matched {
-            Match::Found(route) => match self.handler.routes.get(route.0 as usize).cloned().flatten() {
+            Match::Found(route) => match self.handler.routes.get(route.0 as usize).and_then(|route| route.plan.clone())
+            {
                 Some(plan) => self.native(&plan, request, answer),
                 None => self.hand_to_app(request, answer),
             },
@@ -171,6 +186,23 @@ impl Handler for Attached<'_, '_> {
                 self.hand_to_app(request, answer)
             }
         }
+    }
+
+    /// A plan with a body parameter needs all of it; everything else takes what it likes of it, or nothing.
+    fn body_use(&mut self, matched: Match) -> BodyUse {
+        let route = match matched {
+            Match::Found(route) => self.handler.routes.get(route.0 as usize),
+            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => None,
+        };
+        BodyUse {
+            is_wanted_whole: route.and_then(|route| route.plan.as_ref()).is_some_and(|plan| plan.reads_body()),
+            bytes_max: route.and_then(|route| route.body_bytes_max),
+        }
+    }
+
+    fn body(&mut self, id: RequestId, part: &[u8], is_complete: bool) {
+        self.handler.later.add_body(id, part, is_complete);
+        self.handler.notices.push((id, Notice::Readable));
     }
 
     fn writable(&mut self, id: RequestId) {

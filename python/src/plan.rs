@@ -141,6 +141,11 @@ impl Plan {
         self.render.is_none() && self.serialize.is_none()
     }
 
+    /// Whether one of its arguments is in the request's body.
+    pub fn reads_body(&self) -> bool {
+        self.body.is_some()
+    }
+
     /// Whether the function runs in the thread pool.
     pub fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)

@@ -7,7 +7,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use turboapi_core::http::head::Head;
 use turboapi_core::request::{Request, RequestId};
 
-/// An owned copy of a request: head, decoded path, body.
+/// An owned copy of a request: head, decoded path, what is here of the body.
 #[derive(Debug)]
 pub struct Retained {
     /// Which request this is.
@@ -16,6 +16,7 @@ pub struct Retained {
     head_bytes: Box<[u8]>,
     path: Box<str>,
     body: Box<[u8]>,
+    is_body_complete: bool,
     peer: Option<SocketAddr>,
 }
 
@@ -28,6 +29,7 @@ impl Retained {
             head_bytes: request.head_bytes.into(),
             path: request.path.into(),
             body: request.body.into(),
+            is_body_complete: request.is_body_complete,
             peer: request.peer,
         }
     }
@@ -57,9 +59,14 @@ impl Retained {
         self.head.query.of(&self.head_bytes)
     }
 
-    /// The body.
+    /// The body, or what came of it with the head.
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Whether that is all of it.
+    pub fn is_body_complete(&self) -> bool {
+        self.is_body_complete
     }
 
     /// Address and port of the other end.

@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyType};
-use turboapi_core::response::Headers;
+use turboapi_core::response::{COPY_BYTES_MAX, Headers};
 
 use crate::error;
 use crate::handler::Hooks;
@@ -119,15 +119,26 @@ pub fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyRe
     let status = checked_status(response.getattr(intern!(py, "status_code"))?.extract()?)?;
     let headers = headers_from(&response.getattr(intern!(py, "raw_headers"))?)?;
     let body = response.getattr(intern!(py, "body"))?;
-    let Ok(body) = body.cast_exact::<PyBytes>().map(PyBytesMethods::as_bytes) else {
+    let Ok(body) = body.cast_exact::<PyBytes>() else {
         // A memoryview: Starlette allows that too.
         return Ok(Rendered::Object(response.clone().unbind()));
     };
-    if headers.content_length().is_some_and(|length| length != body.len() as u64) {
+    if headers.content_length().is_some_and(|length| length != body.as_bytes().len() as u64) {
         // FastAPI empties the body of a 205 and leaves its length; what the server does with it is for the ASGI path to say.
         return Ok(Rendered::Object(response.clone().unbind()));
     }
-    Ok(Rendered::Whole { status, headers, body: Bytes::copy_from_slice(body) })
+    Ok(Rendered::Whole { status, headers, body: shared_bytes(body) })
+}
+
+/// The bytes of a body, which stay where Python has them if they are many: an app that sends the same ones to many peers holds
+/// them once, however slowly those read.
+pub fn shared_bytes(body: &Bound<'_, PyBytes>) -> Bytes {
+    let bytes = body.as_bytes();
+    if bytes.len() < COPY_BYTES_MAX {
+        Bytes::copy_from_slice(bytes)
+    } else {
+        Bytes::from_owner(PyBackedBytes::from(body.clone()))
+    }
 }
 
 /// The answer that an exception is: FastAPI's own one for a plain HTTPException.

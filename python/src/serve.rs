@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use turboapi_core::balance::Spread;
-use turboapi_core::connection::{Part, Shared};
+use turboapi_core::connection::Shared;
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::limits::Limits;
 use turboapi_core::request::{Request, RequestId};
@@ -20,8 +20,9 @@ use turboapi_platform::handoff::Seat;
 use turboapi_platform::probe::{self, Choice, Requested, Start};
 use turboapi_platform::{IoConfig, Platform, Wait};
 
+use crate::asgi::Message;
 use crate::coroutine::AsyncioLoop;
-use crate::handler::{Attached, Hooks, PythonHandler};
+use crate::handler::{Attached, Hooks, PythonHandler, Route};
 use crate::handoff::Handoff;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
 use crate::plan::Plan;
@@ -87,7 +88,7 @@ struct Statistics {
 struct Server<P: Platform> {
     worker: worker::Worker<P>,
     handler: Option<PythonHandler>,
-    answers: Vec<(RequestId, Part)>,
+    messages: Vec<(RequestId, Message)>,
     busy_turns: u32,
 }
 
@@ -116,24 +117,31 @@ impl Start for Opening {
     fn start<P: Platform>(self, platform: P, fallback: Option<String>) -> Self::Output {
         let mut worker = worker::Worker::new(platform, self.shared);
         worker.watch(self.watch)?;
-        let server = Server { worker, handler: None, answers: Vec::new(), busy_turns: 0 };
+        let server = Server { worker, handler: None, messages: Vec::new(), busy_turns: 0 };
         Ok(Worker { server: ThreadBound::new(Box::new(server)), backend: P::NAME, fallback })
     }
 }
 
 impl<P: Platform> Server<P> {
-    /// Gives the connections what Python has answered since.
+    /// Gives the connections what Python has answered since, and tells them what it has read.
     fn apply_answers(&mut self, py: Python<'_>) {
         let Some(handler) = &mut self.handler else {
             return;
         };
-        let mut answers = std::mem::take(&mut self.answers);
+        let mut messages = std::mem::take(&mut self.messages);
         loop {
-            handler.later.take(&mut answers);
-            if answers.is_empty() {
+            handler.later.take(&mut messages);
+            if messages.is_empty() {
                 break;
             }
-            for (id, part) in answers.drain(..) {
+            for (id, message) in messages.drain(..) {
+                let part = match message {
+                    Message::Answer(part) => part,
+                    Message::Read(bytes) => {
+                        self.worker.read_body(id, bytes);
+                        continue;
+                    }
+                };
                 match self.worker.answer(id, part, &mut Attached { py, handler }) {
                     Ok(true) => {}
                     Ok(false) => handler.notice_gone(id),
@@ -142,7 +150,7 @@ impl<P: Platform> Server<P> {
             }
             handler.deliver(py);
         }
-        self.answers = answers;
+        self.messages = messages;
     }
 
     /// One turn: events, from the kernel to the handler.
@@ -259,6 +267,9 @@ impl<P: Platform> Serve for Server<P> {
     }
 }
 
+/// Template, methods, kind, `plan.NativeRoute` or None, and the largest body or None for that of the server.
+type RouteEntry = (String, Vec<String>, String, Py<PyAny>, Option<u64>);
+
 /// How long the kernel may take to let go of what this worker gave it.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -294,14 +305,13 @@ impl Worker {
         self.backend
     }
 
-    /// Takes the routes: (template, methods, kind, `plan.NativeRoute` or None), in order of registration. Called again when
-    /// the app has got further ones.
+    /// Takes the routes, in order of registration. Called again when the app has got further ones.
     #[pyo3(signature = (*, event_loop, routes, redirect_slashes, hooks, response, plain_responses, inline_budget))]
     #[expect(clippy::too_many_arguments, reason = "all by keyword, from one place")]
     fn start(
         &mut self,
         event_loop: &Bound<'_, PyAny>,
-        routes: Vec<(String, Vec<String>, String, Py<PyAny>)>,
+        routes: Vec<RouteEntry>,
         redirect_slashes: bool,
         hooks: &Bound<'_, PyAny>,
         response: Py<PyType>,
@@ -312,20 +322,21 @@ impl Worker {
         let invalid = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
         let mut specs = Vec::with_capacity(routes.len());
         let mut natives = Vec::with_capacity(routes.len());
-        for (template, methods, kind, native) in routes {
+        for (template, methods, kind, native, body_bytes_max) in routes {
             specs.push(RouteSpec { template, methods, kind: crate::router::kind(&kind)? });
-            natives.push(native);
+            natives.push((native, body_bytes_max));
         }
         let router = Router::new(specs, redirect_slashes).map_err(|error| invalid(&error))?;
         let budget = Duration::try_from_secs_f64(inline_budget).map_err(|error| invalid(&error))?;
         let types = ResponseTypes::new(response, plain_responses);
         let mut handler =
             PythonHandler::new(Arc::new(Hooks::new(hooks)?), types, AsyncioLoop::new(event_loop)?, budget);
-        for (index, native) in (0..).zip(natives) {
+        for (index, (native, body_bytes_max)) in (0..).zip(natives) {
             let native = native.bind(py);
             let route = turboapi_core::router::RouteId(index);
             let names: Vec<String> = router.parameters(route).iter().map(|parameter| parameter.name.clone()).collect();
-            handler.routes.push(if native.is_none() { None } else { Some(Arc::new(Plan::new(native, &names)?)) });
+            let plan = if native.is_none() { None } else { Some(Arc::new(Plan::new(native, &names)?)) };
+            handler.routes.push(Route { plan, body_bytes_max });
         }
         self.server.get()?.set_routes(router, handler);
         Ok(())

@@ -585,10 +585,10 @@ def test_way_to_answer(options: dict[str, Any], has_render: bool, has_serialize:
     assert (route.render is not None, route.serialize is not None) == (has_render, has_serialize)
 
 
-# The option that is TurboAPI's own.
+# The options that are TurboAPI's own.
 
 
-def test_blocking() -> None:
+def test_options_of_routes() -> None:
     from turboapi.app import APIRouter as OurRouter
     from turboapi.app import TurboAPI
 
@@ -613,6 +613,11 @@ def test_blocking() -> None:
     assert [(entry.template, entry.native and entry.native.blocking) for entry in compile_app(app)] == [
         ("/a", True), ("/b", False), ("/c", None), ("/d", True), ("/r/e", True),
     ]  # fmt: skip
+    app.post("/f", body_bytes_max=5)(c)
+    router.add_api_route("/g", c, body_bytes_max=0)
+    app.include_router(router, prefix="/s")
+    limits = {entry.template: entry.body_bytes_max for entry in compile_app(app)}
+    assert (limits["/a"], limits["/f"], limits["/s/e"], limits["/s/g"]) == (None, 5, None, 0)
     with pytest.raises(TypeError, match="blocking is 1"):
         app.get("/f", blocking=1)(c)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="blocked"):

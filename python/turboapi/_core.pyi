@@ -35,13 +35,16 @@ class Exchange:
     @property
     def client(self) -> tuple[str, int] | None: ...
     @property
-    def body(self) -> bytes: ...
-    @property
     def disconnected(self) -> bool: ...
     @property
     def started(self) -> bool: ...
     @property
     def complete(self) -> bool: ...
+    def read(self) -> tuple[bytes, bool] | None:
+        """What has come of the body and was not read yet, and whether more follows. None: nothing has, or the body has broken off,
+        and then `disconnected` is true. Asks the peer to go on. Not to be called after the end of the body."""
+    def on_body(self, callback: Callable[[], object]) -> None:
+        """Calls back once, on the worker's thread, when more of the body has come or none will. In place of any former callback."""
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Begins the answer; nothing is sent before the first `send`. Raises ValueError for what HTTP cannot hold."""
     def send(self, data: bytes, more: bool) -> bool:
@@ -110,15 +113,15 @@ class Worker:
         self,
         *,
         event_loop: AbstractEventLoop,
-        routes: Sequence[tuple[str, Sequence[str], str, NativeRoute | None]],
+        routes: Sequence[tuple[str, Sequence[str], str, NativeRoute | None, int | None]],
         redirect_slashes: bool,
         hooks: Any,
         response: type,
         plain_responses: Sequence[type],
         inline_budget: float,
     ) -> None:
-        """`routes`: (template, methods, kind "route" | "prefix" | "opaque", plan or None for the app's own ASGI call), in order of
-        registration. Called again when the app has got further ones."""
+        """`routes`: (template, methods, kind "route" | "prefix" | "opaque", plan or None for the app's own ASGI call, largest body in
+        bytes or None for `body_bytes_max`), in order of registration. Called again when the app has got further ones."""
     def listen(self, descriptor: int, *, for_all: bool = False) -> None:
         """Accepts from a listening socket, which the caller keeps open until `close`. If no other worker does, `for_all`, it deals
         out what comes."""

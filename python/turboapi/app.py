@@ -1,4 +1,4 @@
-"""TurboAPI, a FastAPI that serves itself, and the one option that its routes have more. Not here: how it serves (server.py)."""
+"""TurboAPI, a FastAPI that serves itself, and the options that its routes have more. Not here: how it serves (server.py)."""
 
 from __future__ import annotations
 
@@ -7,70 +7,84 @@ from typing import Any
 
 import fastapi
 
-
-def _record(routes: list[Any], blocking: bool | None) -> None:
-    """Writes the option on the route that was added last, where `plan.compile_app` finds it. FastAPI never sees it."""
-    if blocking is None:
-        return
-    if not isinstance(blocking, bool):
-        raise TypeError(f"blocking is {blocking!r}, allowed are True, False and None")
-    routes[-1].turboapi_blocking = blocking
+#: As `body_bytes_max` of turboapi.config.
+_BODY_BYTES_MAX = 2**40
 
 
-class BlockingOption:
-    """Adds `blocking=` to what registers a route; everything else is passed on as it is.
+def _record(routes: list[Any], blocking: bool | None, body_bytes_max: int | None) -> None:
+    """Writes the options on the route that was added last, where `plan.compile_app` finds them. FastAPI never sees them."""
+    if blocking is not None:
+        if not isinstance(blocking, bool):
+            raise TypeError(f"blocking is {blocking!r}, allowed are True, False and None")
+        routes[-1].turboapi_blocking = blocking
+    if body_bytes_max is not None:
+        if not isinstance(body_bytes_max, int) or isinstance(body_bytes_max, bool) or not 0 <= body_bytes_max <= _BODY_BYTES_MAX:
+            raise TypeError(f"body_bytes_max is {body_bytes_max!r}, allowed are None and a whole number from 0 to {_BODY_BYTES_MAX}")
+        routes[-1].turboapi_body_bytes_max = body_bytes_max
 
-    True: the `def` endpoint always runs in the thread pool. False: always on the worker's own thread.
-    None (default): on the worker's thread until a call takes longer than `inline_budget`.
+
+class RouteOptions:
+    """Adds `blocking=` and `body_bytes_max=` to what registers a route; everything else is passed on as it is.
+
+    blocking: True: the `def` endpoint always runs in the thread pool. False: always on the worker's own thread.
+        None (default): on the worker's thread until a call takes longer than `inline_budget`.
+    body_bytes_max: bytes of the largest body that a request of this route may have; a larger one is answered 413, before the endpoint
+        is called if its length is declared, else as soon as it is passed. None (default): the server's own setting of that name.
     """
 
     routes: list[Any]
 
-    def add_api_route(self, path: str, endpoint: Callable[..., Any], *, blocking: bool | None = None, **options: Any) -> None:
+    def add_api_route(
+        self, path: str, endpoint: Callable[..., Any], *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any
+    ) -> None:
         super().add_api_route(path, endpoint, **options)  # type: ignore[misc]
-        _record(self.routes, blocking)
+        _record(self.routes, blocking, body_bytes_max)
 
-    def _recording(self, decorate: Callable[[Any], Any], blocking: bool | None) -> Callable[[Any], Any]:
+    def _recording(self, decorate: Callable[[Any], Any], blocking: bool | None, body_bytes_max: int | None) -> Callable[[Any], Any]:
         def decorator(function: Any) -> Any:
             registered = decorate(function)
-            _record(self.routes, blocking)
+            _record(self.routes, blocking, body_bytes_max)
             return registered
 
         return decorator
 
-    def api_route(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().api_route(path, **options), blocking)  # type: ignore[misc]
+    def api_route(
+        self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any
+    ) -> Callable[[Any], Any]:
+        return self._recording(super().api_route(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def get(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().get(path, **options), blocking)  # type: ignore[misc]
+    def get(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().get(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def put(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().put(path, **options), blocking)  # type: ignore[misc]
+    def put(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().put(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def post(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().post(path, **options), blocking)  # type: ignore[misc]
+    def post(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().post(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def delete(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().delete(path, **options), blocking)  # type: ignore[misc]
+    def delete(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().delete(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def options(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().options(path, **options), blocking)  # type: ignore[misc]
+    def options(
+        self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any
+    ) -> Callable[[Any], Any]:
+        return self._recording(super().options(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def head(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().head(path, **options), blocking)  # type: ignore[misc]
+    def head(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().head(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def patch(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().patch(path, **options), blocking)  # type: ignore[misc]
+    def patch(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().patch(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
-    def trace(self, path: str, *, blocking: bool | None = None, **options: Any) -> Callable[[Any], Any]:
-        return self._recording(super().trace(path, **options), blocking)  # type: ignore[misc]
-
-
-class APIRouter(BlockingOption, fastapi.APIRouter):
-    """FastAPI's APIRouter, with `blocking=` on its routes."""
+    def trace(self, path: str, *, blocking: bool | None = None, body_bytes_max: int | None = None, **options: Any) -> Callable[[Any], Any]:
+        return self._recording(super().trace(path, **options), blocking, body_bytes_max)  # type: ignore[misc]
 
 
-class TurboAPI(BlockingOption, fastapi.FastAPI):
+class APIRouter(RouteOptions, fastapi.APIRouter):
+    """FastAPI's APIRouter, with `blocking=` and `body_bytes_max=` on its routes."""
+
+
+class TurboAPI(RouteOptions, fastapi.FastAPI):
     """FastAPI with `run()`. Still an ordinary ASGI app: any other server can serve it too."""
 
     def run(self, host: str | None = None, port: int | None = None, workers: int | None = None, **options: Any) -> None:

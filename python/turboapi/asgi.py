@@ -142,19 +142,34 @@ def in_one_line(scope: Scope, error: BaseException) -> str:
 class Call:
     """`receive` and `send` of one request. Any number of tasks of the app may wait in them."""
 
-    __slots__ = ("_disconnected", "_exchange", "_is_body_received", "_writable")
+    __slots__ = ("_disconnected", "_exchange", "_is_body_received", "_readable", "_writable")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._is_body_received = False
         self._disconnected: asyncio.Event | None = None
+        self._readable: asyncio.Event | None = None
         self._writable: asyncio.Event | None = None
 
     async def receive(self) -> Message:
-        """The body, which is whole, and after that the end: when the peer is gone or has its answer."""
-        if not self._is_body_received:
-            self._is_body_received = True
-            return {"type": "http.request", "body": self._exchange.body, "more_body": False}
+        """What has come of the body, at least a byte but for its end, and after that the end: when the peer is gone or has its answer.
+
+        A body that breaks off ends with `http.disconnect`, and what had come of it is not given any more.
+        """
+        while not self._is_body_received:
+            part = self._exchange.read()
+            if part is not None:
+                body, more = part
+                self._is_body_received = not more
+                return {"type": "http.request", "body": body, "more_body": more}
+            if self._exchange.disconnected:
+                break
+            if self._readable is None:
+                self._readable = asyncio.Event()
+            # One for all who wait: whoever comes first has what there is, the others wait again.
+            self._readable.clear()
+            self._exchange.on_body(self._readable.set)
+            await self._readable.wait()
         if not self._exchange.disconnected:
             if self._disconnected is None:
                 # One for all who ask, however often: most of them look and go, as `request.is_disconnected()` does.

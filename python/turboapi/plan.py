@@ -114,7 +114,7 @@ class NativeRoute:
 
 
 class Entry(NamedTuple):
-    """One line of the route table. The first four go to `_core.Worker.start`.
+    """One line of the route table. All but the reason go to `_core.Worker.start`.
 
     `kind` "route": the template with Starlette's own convertors; no methods means every method.
     "prefix": a mount; any method, and any path that is `template` + "/" + anything. "" is every path, one with a line break too.
@@ -127,6 +127,8 @@ class Entry(NamedTuple):
     native: NativeRoute | None
     reason: str
     """Why the app's own ASGI call answers; empty for a native route."""
+    body_bytes_max: int | None = None
+    """The largest body, where the route has a limit of its own."""
 
 
 def compile_app(app: FastAPI) -> list[Entry]:
@@ -327,7 +329,10 @@ def _entry(context: Any) -> Entry | None:
     if not isinstance(original, APIRoute):
         return Entry(template, methods, "route", None, "Starlette route")
     native = _compile_route(context, original, methods)
-    return Entry(template, methods, "route", None, native) if isinstance(native, str) else Entry(template, methods, "route", native, "")
+    body_bytes_max = getattr(original, "turboapi_body_bytes_max", None)
+    if isinstance(native, str):
+        return Entry(template, methods, "route", None, native, body_bytes_max)
+    return Entry(template, methods, "route", native, "", body_bytes_max)
 
 
 _CONVERTORS = (

@@ -36,7 +36,7 @@ PLAIN_RESPONSES = [Response, JSONResponse, HTMLResponse, PlainTextResponse, Redi
 
 
 #: The line of a route table that leaves every request to the app's own ASGI call.
-EVERYTHING: tuple[str, list[str], str, None] = ("", [], "opaque", None)
+EVERYTHING: tuple[str, list[str], str, None, None] = ("", [], "opaque", None, None)
 
 
 class WorkerSelector(selectors.BaseSelector):
@@ -342,7 +342,7 @@ class Hooks:
         self._is_changing = False
         self.answers_unmatched = False
         self.redirect_slashes = False
-        self.routes: list[tuple[str, list[str], str, plan.NativeRoute | None]] = []
+        self.routes: list[tuple[str, list[str], str, plan.NativeRoute | None, int | None]] = []
 
     def refresh(self) -> None:
         """Reads the app's routes."""
@@ -357,7 +357,9 @@ class Hooks:
         for entry in plan.compile_app(self._app):
             # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
             is_everything = entry.template == "" and entry.native is None
-            self.routes.append(EVERYTHING if is_everything else (entry.template, list(entry.methods), entry.kind, entry.native))
+            self.routes.append(
+                EVERYTHING if is_everything else (entry.template, list(entry.methods), entry.kind, entry.native, entry.body_bytes_max)
+            )
         self._error_app = plan.error_app(self._app)
         self._answers_http_exceptions = plan.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
