@@ -46,6 +46,13 @@ pub struct Shared {
     pub now: Tick,
     /// Seconds of the time-outs, in ticks.
     pub ticks: Ticks,
+    /// None while bytes are worked off.
+    scratch: Option<Box<Scratch>>,
+}
+
+/// Memory for one request after the other.
+#[derive(Debug, Default)]
+struct Scratch {
     head: Head,
     path: Vec<u8>,
     params: Params,
@@ -81,19 +88,7 @@ impl Shared {
             keep_alive: ticks(limits.keep_alive_timeout),
             linger: ticks(limits.linger_timeout),
         };
-        Self {
-            limits,
-            router,
-            preamble,
-            in_flight: 0,
-            is_draining: false,
-            now: 0,
-            ticks,
-            head: Head::default(),
-            path: Vec::new(),
-            params: Params::default(),
-            part: Vec::new(),
-        }
+        Self { limits, router, preamble, in_flight: 0, is_draining: false, now: 0, ticks, scratch: None }
     }
 }
 
@@ -298,17 +293,30 @@ impl Connection {
 
     /// Parses and answers as much of `bytes` as can be now; returns how much was consumed.
     fn consume<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
+        let mut scratch = shared.scratch.take().unwrap_or_default();
+        let consumed = self.consume_with(bytes, &mut scratch, shared, handler);
+        shared.scratch = Some(scratch);
+        consumed
+    }
+
+    fn consume_with<H: Handler>(
+        &mut self,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        shared: &mut Shared,
+        handler: &mut H,
+    ) -> usize {
         let mut at = 0;
         loop {
             let takes_more = self.takes_more(shared);
             match &mut self.phase {
                 Phase::Head if at < bytes.len() && takes_more => {
                     let rest = &bytes[at..];
-                    match head::parse(rest, &mut self.scan, &shared.limits, &mut shared.head) {
+                    match head::parse(rest, &mut self.scan, &shared.limits, &mut scratch.head) {
                         Ok(Parsed::Complete(())) => {
                             self.scan = Scan::default();
                             self.head_since = None;
-                            at += self.begin(rest, shared, handler);
+                            at += self.begin(rest, scratch, shared, handler);
                         }
                         Ok(Parsed::NeedMore) => return at,
                         Err(reason) => {
@@ -326,10 +334,10 @@ impl Connection {
                                 return at;
                             }
                             if let Phase::Body(held) = std::mem::replace(&mut self.phase, Phase::Head) {
-                                let mut path = std::mem::take(&mut shared.path);
-                                let routed = route(&held.head, &held.head_bytes, &mut path, shared);
-                                self.call(&routed, &held.body, shared, handler);
-                                shared.path = path;
+                                let Held { head, head_bytes, body, .. } = &*held;
+                                let Scratch { path, params, .. } = &mut *scratch;
+                                let routed = route(head, head_bytes, path, params, &shared.router);
+                                self.call(&routed, body, shared, handler);
                             }
                         }
                         Err(reason) => {
@@ -341,7 +349,7 @@ impl Connection {
                 }
                 Phase::Closing => return bytes.len(),
                 Phase::Answering | Phase::Discarding { .. } if self.incoming.is_some() && at < bytes.len() => {
-                    at += self.receive_part(&bytes[at..], shared, handler);
+                    at += self.receive_part(&bytes[at..], &mut scratch.part, shared, handler);
                 }
                 Phase::Head | Phase::Answering | Phase::Discarding { .. } => return at,
             }
@@ -349,20 +357,23 @@ impl Connection {
     }
 
     /// A head is complete: calls the handler, or keeps it until its body is here too. Returns what was consumed.
-    fn begin<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
-        let head = std::mem::take(&mut shared.head);
+    fn begin<H: Handler>(
+        &mut self,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        shared: &mut Shared,
+        handler: &mut H,
+    ) -> usize {
+        let Scratch { head, path, params, part } = scratch;
         let (head_bytes, after) = bytes.split_at(head.length as usize);
-        let mut path = std::mem::take(&mut shared.path);
-        let routed = route(&head, head_bytes, &mut path, shared);
+        let routed = route(head, head_bytes, path, params, &shared.router);
         let consumed = match head.framing {
             Framing::None => {
                 self.call(&routed, &[], shared, handler);
                 0
             }
-            Framing::Length(_) | Framing::Chunked => self.begin_body(&routed, after, shared, handler),
+            Framing::Length(_) | Framing::Chunked => self.begin_body(&routed, after, part, shared, handler),
         };
-        shared.path = path;
-        shared.head = head;
         head_bytes.len() + consumed
     }
 
@@ -371,6 +382,7 @@ impl Connection {
         &mut self,
         routed: &Routed<'_>,
         after: &[u8],
+        part: &mut Vec<u8>,
         shared: &mut Shared,
         handler: &mut H,
     ) -> usize {
@@ -408,30 +420,27 @@ impl Connection {
             }));
             return 0;
         }
-        let mut part = std::mem::take(&mut shared.part);
         part.clear();
-        let consumed = match incoming.receive(after, &mut part, shared.now, &shared.limits) {
+        match incoming.receive(after, part, shared.now, &shared.limits) {
             Ok((consumed, is_complete)) => {
                 if !is_complete {
                     incoming.untaken = part.len();
                     self.incoming = Some(Box::new(incoming));
                 }
-                self.call(routed, &part, shared, handler);
+                self.call(routed, part, shared, handler);
                 consumed
             }
             Err(reason) => {
                 self.refuse(reason, head.method == Method::Head, shared);
                 after.len()
             }
-        };
-        shared.part = part;
-        consumed
+        }
     }
 
     /// A request: calls the handler, with all of its body or with what is here of it.
     #[inline]
     fn call<H: Handler>(&mut self, routed: &Routed<'_>, body: &[u8], shared: &mut Shared, handler: &mut H) {
-        let &Routed { head, head_bytes, path, matched } = routed;
+        let &Routed { head, head_bytes, path, matched, params } = routed;
         self.requests = self.requests.wrapping_add(1);
         self.answer = AnswerState::new(head, shared.is_draining);
         let is_body_complete = match &self.incoming {
@@ -446,7 +455,7 @@ impl Connection {
             self.overloaded(shared);
             return;
         }
-        let (params, peer) = (&shared.params, self.peer);
+        let peer = self.peer;
         let request = Request { id, head, head_bytes, path, matched, params, body, is_body_complete, peer };
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         match handler.call(&request, &mut answer) {
@@ -465,18 +474,23 @@ impl Connection {
 
     /// What has come of a body that nobody waits for to be whole: for the handler, or to be dropped. Returns how much of
     /// `bytes` it was.
-    fn receive_part<H: Handler>(&mut self, bytes: &[u8], shared: &mut Shared, handler: &mut H) -> usize {
+    fn receive_part<H: Handler>(
+        &mut self,
+        bytes: &[u8],
+        part: &mut Vec<u8>,
+        shared: &mut Shared,
+        handler: &mut H,
+    ) -> usize {
         let Some(incoming) = &mut self.incoming else { return 0 };
-        let mut part = std::mem::take(&mut shared.part);
         part.clear();
-        let received = incoming.receive(bytes, &mut part, shared.now, &shared.limits);
+        let received = incoming.receive(bytes, part, shared.now, &shared.limits);
         if let Ok((_, is_complete)) = received {
             incoming.untaken += part.len();
             if is_complete {
                 self.incoming = None;
             }
         }
-        let consumed = match (received, &mut self.phase) {
+        match (received, &mut self.phase) {
             (Ok((consumed, is_complete)), Phase::Discarding { bytes_left, .. }) => {
                 *bytes_left = bytes_left.saturating_sub(consumed);
                 if is_complete {
@@ -490,7 +504,7 @@ impl Connection {
             (Ok((consumed, is_complete)), _) => {
                 if is_complete || !part.is_empty() {
                     let id = RequestId { connection: self.id, number: self.requests };
-                    handler.body(id, &part, is_complete);
+                    handler.body(id, part, is_complete);
                 }
                 consumed
             }
@@ -498,9 +512,7 @@ impl Connection {
                 self.fail_body(reason, shared, handler);
                 bytes.len()
             }
-        };
-        shared.part = part;
-        consumed
+        }
     }
 
     /// A body will never be whole: its handler is told that the peer is gone, and the peer what was wrong, if it still can be.
@@ -807,14 +819,21 @@ struct Routed<'a> {
     head_bytes: &'a [u8],
     path: &'a str,
     matched: Match,
+    params: &'a Params,
 }
 
 #[inline]
-fn route<'a>(head: &'a Head, head_bytes: &'a [u8], path: &'a mut Vec<u8>, shared: &mut Shared) -> Routed<'a> {
+fn route<'a>(
+    head: &'a Head,
+    head_bytes: &'a [u8],
+    path: &'a mut Vec<u8>,
+    params: &'a mut Params,
+    router: &Router,
+) -> Routed<'a> {
     target::percent_decode_path(head.path.of(head_bytes), path);
     let path = std::str::from_utf8(path).expect("percent_decode_path appends UTF-8");
-    let matched = shared.router.find(head.method.name(head_bytes), path, &mut shared.params);
-    Routed { head, head_bytes, path, matched }
+    let matched = router.find(head.method.name(head_bytes), path, params);
+    Routed { head, head_bytes, path, matched, params }
 }
 
 /// A later answer, or a part of one.
