@@ -221,6 +221,7 @@ def make_app() -> FastAPI:
 
     @app.post("/disconnect")
     async def disconnect(request: Request):
+        app.begun.release()
         try:
             await request.body()
         except ClientDisconnect:
@@ -288,6 +289,7 @@ def make_app() -> FastAPI:
 
     app.include_router(router, prefix="/limited")
     app.disconnects = []
+    app.begun = threading.Semaphore(0)
     return app
 
 
@@ -381,7 +383,7 @@ def test_a_disconnect_within_the_body():
         for end in (Peer.reset, lambda peer: peer.socket.close()):
             peer = Peer(server.port)
             peer.send(head("/disconnect", "content-length: 5") + b"ab")
-            time.sleep(0.05)
+            assert app.begun.acquire(timeout=PATIENCE)
             end(peer)
         deadline = time.monotonic() + PATIENCE
         while len(app.disconnects) < 2 and time.monotonic() < deadline:
