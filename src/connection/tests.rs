@@ -33,7 +33,7 @@ pub(crate) struct Recorder {
     bodies: Vec<(RequestId, Vec<u8>, bool)>,
 }
 
-const STREAMED: Option<BodyUse> = Some(BodyUse { is_wanted_whole: false, bytes_max: None });
+pub(crate) const STREAMED: Option<BodyUse> = Some(BodyUse { is_wanted_whole: false, bytes_max: None });
 
 pub(crate) fn headers(lines: &[(&str, &str)]) -> Headers {
     let mut headers = Headers::default();

@@ -12,7 +12,7 @@ use turboapi_platform::handoff::{Handoff, Received};
 use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
 
 use super::*;
-use crate::connection::tests::{Recorder, Told, shared};
+use crate::connection::tests::{Recorder, STREAMED, Told, shared};
 use crate::handler::Ended;
 use crate::limits::Limits;
 use crate::response::Headers;
@@ -151,6 +151,33 @@ fn accepts_answers_and_keeps() {
     assert_eq!((rig.worker.in_flight(), rig.worker.connections_count()), (0, 2));
     assert_eq!((rig.stage.closed(one), rig.stage.closed(two)), (None, None));
     assert_eq!(rig.worker.statistics().accepted, 2);
+}
+
+/// A handler that takes its time over a body: the peer is not read, nor blamed, and goes on when some was taken.
+#[test]
+fn a_body_is_read_as_it_is_taken() {
+    let mut rig = Rig::new(|limits| limits.body_untaken_bytes_max = 4);
+    rig.handler.body_use = STREAMED;
+    let peer = rig.connect_and_say("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n12345");
+    let switches = |rig: &Rig| -> Vec<(ConnectionId, bool)> {
+        let asked = rig.stage.asked();
+        asked
+            .iter()
+            .filter_map(|asked| if let Asked::WantRead(id, on) = asked { Some((*id, *on)) } else { None })
+            .collect()
+    };
+    let [(connection, false)] = switches(&rig)[..] else { panic!("{:?}", switches(&rig)) };
+    rig.pass(100.0);
+    assert_eq!((rig.worker.in_flight(), rig.stage.closed(peer)), (1, None));
+    // Of another request of this connection, and of nobody.
+    rig.worker.read_body(RequestId { connection, number: 2 }, 5);
+    rig.worker.read_body(RequestId { connection: ConnectionId::new(9, 9), number: 1 }, 5);
+    assert_eq!(switches(&rig), [(connection, false)]);
+    rig.worker.read_body(RequestId { connection, number: 1 }, 5);
+    assert_eq!(switches(&rig), [(connection, false), (connection, true)]);
+    rig.say(peer, "6789");
+    assert_eq!(rig.answer_all(), 1);
+    assert_eq!(rig.sent(peer), "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n123456789");
 }
 
 #[test]
