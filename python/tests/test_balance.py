@@ -409,7 +409,7 @@ def test_kill_9_under_load_harms_nobody_else(tmp_path, place):
         before = {client: client.worker for client in clients}
         # It stands still, so that what connects now waits in its backlog or its mailbox for certain, then it is no more.
         os.kill(victim, signal.SIGSTOP)
-        while " T " not in Path(f"/proc/{victim}/stat").read_text():
+        while any(" T " not in stat.read_text() for stat in Path(f"/proc/{victim}/task").glob("*/stat")):
             time.sleep(0.001)
         queued = [connect(address) for _ in range(40)]
         for client in queued:
