@@ -679,8 +679,9 @@ impl Connection {
         }
     }
 
-    /// The platform has sent what it was given.
-    pub fn sent<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
+    /// The platform has sent what it was given. Returns whether requests that had waited for that were handed over.
+    pub fn sent<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) -> bool {
+        let requests = self.requests;
         self.in_send = 0;
         self.unsent_since = None;
         if self.output.is_empty() {
@@ -694,6 +695,7 @@ impl Connection {
         self.consume_pending(shared, handler);
         self.heed_end(shared, handler);
         self.set_deadline(shared);
+        self.requests != requests
     }
 
     /// The peer will send nothing more.
@@ -778,6 +780,21 @@ impl Connection {
             self.close(Close::AfterSend);
             self.set_deadline(shared);
         }
+    }
+
+    /// A handler computed for long: what began at `before`, by the clock of then, begins now. So nobody's time is shortened.
+    pub fn move_times(&mut self, before: Tick, shared: &Shared) {
+        let now = shared.now;
+        let held = if let Phase::Body(held) = &mut self.phase { Some(&mut held.incoming) } else { None };
+        for incoming in held.into_iter().chain(self.incoming.as_deref_mut()) {
+            incoming.move_times(before, now);
+        }
+        if let Phase::Discarding { until, .. } = &mut self.phase {
+            *until += if *until == before + shared.ticks.linger { now - before } else { 0 };
+        }
+        let sinces = [self.unsent_since.as_mut(), self.head_since.as_mut(), Some(&mut self.idle_since)];
+        sinces.into_iter().flatten().filter(|since| **since == before).for_each(|since| *since = now);
+        self.set_deadline(shared);
     }
 
     /// Says when the present state has lasted too long. Called after everything that happens to the connection.

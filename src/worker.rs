@@ -225,25 +225,32 @@ impl<P: Platform> Worker<P> {
         self.set_time();
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
-        let mut flushed = self.platform.now();
+        let mut looked_at = self.platform.now();
+        let mut stalls = 0;
         for event in events.drain(..) {
-            let is_data = matches!(event, Event::Data { .. });
-            self.event(event, &mut seen, handler);
-            // A handler that computes must not hold back the answers that were ready before it.
-            if is_data && self.platform.now().saturating_duration_since(flushed) > FLUSH_AFTER {
+            stalls += u32::from(matches!(event, Event::AcceptStalled { .. }));
+            let Some(called) = self.event(event, &mut seen, handler) else { continue };
+            if self.platform.now().saturating_duration_since(looked_at) > FLUSH_AFTER {
+                // A handler that computes must not hold back the answers that were ready before it.
                 // What is broken now will be so at the next turn, which says it.
                 let _ = self.platform.flush();
-                flushed = self.platform.now();
+                self.catch_up(called);
+                looked_at = self.platform.now();
             }
         }
         self.events = events;
+        // Now, as who seemed idle may have had its next request among these events.
+        for _ in 0..stalls {
+            self.close_least_recently_used();
+        }
         self.expire(handler);
         self.step_balance();
         self.step_drain(handler);
         seen
     }
 
-    fn event<H: Handler>(&mut self, event: Event, seen: &mut Seen, handler: &mut H) {
+    /// Works off one event. Returns the connection for which the handler may have been called, and so have taken long.
+    fn event<H: Handler>(&mut self, event: Event, seen: &mut Seen, handler: &mut H) -> Option<ConnectionId> {
         match event {
             Event::Data { connection, buffer } => {
                 if let Some(slot) = find(&mut self.connections, connection) {
@@ -252,12 +259,14 @@ impl<P: Platform> Worker<P> {
                 }
                 self.platform.rx_release(buffer);
                 self.settle(connection);
+                return Some(connection);
             }
             Event::Sent { connection, out } => {
                 self.keep_spare(out.head);
                 if let Some(slot) = find(&mut self.connections, connection) {
-                    slot.connection.sent(&mut self.shared, handler);
+                    let goes_on = slot.connection.sent(&mut self.shared, handler);
                     self.settle(connection);
+                    return goes_on.then_some(connection);
                 }
             }
             Event::Accepted { listener, socket, peer } => {
@@ -290,9 +299,20 @@ impl<P: Platform> Worker<P> {
             Event::Watch { watch: _ } => seen.watch = true,
             Event::Woken => seen.woken = true,
             Event::ListenerGone { listener, error: _ } => self.listeners.retain(|known| known.id != listener),
-            Event::AcceptStalled { listener: _, error: _ } => {
-                self.statistics.accept_stalls += 1;
-                self.close_least_recently_used();
+            Event::AcceptStalled { listener: _, error: _ } => self.statistics.accept_stalls += 1,
+        }
+        None
+    }
+
+    /// A handler took long: what began in its call, as far as the clock knew, begins now.
+    #[cold]
+    fn catch_up(&mut self, called: ConnectionId) {
+        let before = self.shared.now;
+        self.set_time();
+        if self.shared.now != before {
+            if let Some(slot) = find(&mut self.connections, called) {
+                slot.connection.move_times(before, &self.shared);
+                self.settle(called);
             }
         }
     }

@@ -95,6 +95,12 @@ impl Incoming {
         }
     }
 
+    /// See [`super::Connection::move_times`].
+    pub(super) fn move_times(&mut self, before: Tick, now: Tick) {
+        let sinces = [Some(&mut self.since), Some(&mut self.received_at), self.paused_at.as_mut()];
+        sinces.into_iter().flatten().filter(|since| **since == before).for_each(|since| *since = now);
+    }
+
     /// Too long without a byte, or too slow on the whole, whichever comes first; none while the clock stands. A body of no
     /// bytes yet has its grace.
     pub(super) fn deadline(&self, shared: &Shared) -> Option<Tick> {

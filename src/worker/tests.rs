@@ -13,9 +13,10 @@ use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
 
 use super::*;
 use crate::connection::tests::{Recorder, STREAMED, Told, shared};
-use crate::handler::Ended;
+use crate::handler::{Ended, Outcome};
 use crate::limits::Limits;
-use crate::response::Headers;
+use crate::request::Request;
+use crate::response::{Answer, Headers};
 
 const LISTENER: ListenerId = ListenerId(0);
 const GET: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -305,6 +306,66 @@ fn late_answers_count_from_now() {
     assert_eq!(rig.stage.closed(peer), None);
     rig.pass(1.2);
     assert_eq!(rig.stage.closed(peer), Some(Close::Abort));
+}
+
+/// A handler that computes before it answers.
+struct Computing<'a> {
+    inner: &'a mut Recorder,
+    stage: &'a Stage,
+    time: Duration,
+}
+
+impl Handler for Computing<'_> {
+    fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        self.stage.advance(self.time);
+        self.inner.call(request, answer)
+    }
+
+    fn writable(&mut self, id: RequestId) {
+        self.inner.writable(id);
+    }
+
+    fn ended(&mut self, id: RequestId, how: Ended) {
+        self.inner.ended(id, how);
+    }
+}
+
+/// What a handler computes on the worker's own thread is taken off nobody's time: neither of its own peer's, nor of those
+/// whose events came in the same turn.
+#[test]
+fn a_handler_that_computes_shortens_no_time_out() {
+    let time = Duration::from_secs(20);
+    // Who does not take his answer; who is silent after it; who has sent half a head.
+    let mut rig = Rig::new(|_| {});
+    let [stalled, silent, half] = [(); 3].map(|()| rig.connect());
+    rig.stage.hold_sends(stalled, true);
+    rig.stage.push_turn(vec![
+        Step::Bytes { peer: stalled, bytes: GET.into() },
+        Step::Bytes { peer: silent, bytes: GET.into() },
+        Step::Bytes { peer: half, bytes: GET[..9].into() },
+    ]);
+    rig.worker.turn(Wait::Poll).unwrap();
+    let stage = rig.stage.clone();
+    rig.worker.dispatch(&mut Computing { inner: &mut rig.handler, stage: &stage, time });
+    let check = |rig: &mut Rig, peer, expected: f64| {
+        let at = rig.closed_at(peer);
+        assert!((expected..expected + 0.3).contains(&at), "after {at} s, not {expected}");
+    };
+    // The two calls took until 40 s. A refusal lingers for 2 s.
+    check(&mut rig, stalled, 20.0 + 30.0);
+    check(&mut rig, half, 40.0 + 10.0 + 2.0);
+    check(&mut rig, silent, 40.0 + 75.0);
+}
+
+/// Who seems idle while its next request stands in the same batch, behind the news that descriptors ran short.
+#[test]
+fn descriptors_that_run_short_cost_nobody_the_request_that_is_here() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect_and_say(GET);
+    rig.stage.push_turn(vec![Step::Stall { listener: LISTENER, code: 24 }, Step::Bytes { peer, bytes: LATER.into() }]);
+    rig.run();
+    assert_eq!(rig.answer_all(), 1);
+    assert_eq!(rig.stage.closed(peer), None);
 }
 
 #[test]
