@@ -142,6 +142,14 @@ def command(*arguments, directory, **environment):
             "turboapi: TURBOAPI_DATE_HEADER is 'maybe', allowed is on or off",
         ),
         (("serve", "main_of_test:app"), {"TURBOAPI_IO": "iocp"}, "turboapi: TURBOAPI_IO is 'iocp', allowed is one of auto, uring, "),
+        # A backend of another system.
+        (
+            ("serve", "main_of_test:app"),
+            {"TURBOAPI_IO": "kqueue" if sys.platform == "linux" else "epoll"},
+            'turboapi: TURBOAPI_IO is "kqueue", which this build does not have; it has auto, '
+            if sys.platform == "linux"
+            else 'turboapi: TURBOAPI_IO is "epoll", which this build does not have; it has auto and kqueue',
+        ),
         (("serve",), {}, "turboapi: the following arguments are required: MODULE:APP"),
         ((), {}, "turboapi: the following arguments are required: COMMAND"),
     ],

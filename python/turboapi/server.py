@@ -101,9 +101,11 @@ def start(app: Any, config: Config) -> int:
         workers=workers,
         connections_max=config.connections_max or connections_max(raise_descriptors(), 1 if uses_processes else workers),
     )
+    # Before anything listens: nobody is to connect to what cannot serve.
+    backend = backend_in_words(config)
     listeners = handed_down(sockets, config, workers) if sockets else open_place(config, workers=workers, late=uses_processes)
     kind = "process" if uses_processes else "thread"
-    logger.info("serving %s with %d worker %s%s, %s", listeners.words, workers, kind, plural(workers, kind), backend_in_words(config))
+    logger.info("serving %s with %d worker %s%s, %s", listeners.words, workers, kind, plural(workers, kind), backend)
     try:
         # By name, as everywhere here. A worker that is alone has nobody to share with.
         handoff = importlib.import_module("turboapi._core").Handoff(workers) if workers > 1 else None
@@ -412,13 +414,16 @@ def raise_descriptors() -> int:
 
 
 def backend_in_words(config: Config) -> str:
-    """Which backend serves and why, from the probe of the extension module."""
-    try:
-        from . import _core
+    """Which backend serves and why, from the probe of the extension module.
 
-        name, reason = _core.probe(config.backend)
-    except (ImportError, AttributeError):
-        return f"backend {config.backend}"
+    Raises:
+        StartError: it was asked for by name and cannot be had.
+    """
+    try:
+        # By name, as everywhere here.
+        name, reason = importlib.import_module("turboapi._core").probe(config.backend)
+    except (OSError, ValueError) as error:
+        raise StartError(str(error)) from error
     return f"backend {name} ({reason})"
 
 
