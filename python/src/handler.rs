@@ -20,6 +20,7 @@ use crate::interpreter::{Arguments, FreshContext};
 use crate::plan::Plan;
 use crate::request::Retained;
 use crate::response::{self, Rendered, ResponseTypes};
+use crate::watchdog::Publisher;
 
 /// What `turboapi/worker.py` gives for the cases that are Python's.
 pub struct Hooks {
@@ -85,6 +86,8 @@ pub struct PythonHandler {
     pub inline_budget: Duration,
     /// Requests that Python may have begun and not ended, with those whose peer has gone.
     pub open_max: usize,
+    /// Tells the watchdog what runs.
+    pub publisher: Publisher,
     /// What exchanges have to be told when the connections have been dealt with.
     notices: Vec<(RequestId, Notice)>,
     arguments: Arguments,
@@ -108,6 +111,7 @@ impl PythonHandler {
             asyncio,
             inline_budget,
             open_max: usize::MAX,
+            publisher: Publisher::default(),
             notices: Vec::new(),
             arguments: Arguments::default(),
             scratch: Vec::new(),
@@ -172,20 +176,12 @@ pub struct Attached<'a, 'py> {
 impl Handler for Attached<'_, '_> {
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         match request.matched {
-            Match::Found(route) => match self.handler.routes.get(route.0 as usize).and_then(|route| route.plan.clone())
-            {
-                Some(plan) => self.native(&plan, request, answer),
-                None => self.hand_to_app(request, answer),
-            },
-            Match::NotFound if self.answers_unmatched() => {
-                let done = answer.json(404, b"{\"detail\":\"Not Found\"}");
-                debug_assert!(done.is_ok(), "nothing was answered before");
-                Outcome::Answered
-            }
-            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => {
-                self.hand_to_app(request, answer)
-            }
+            Match::Found(route) => self.handler.publisher.enter_route(route),
+            _ => self.handler.publisher.enter_without_route(),
         }
+        let outcome = self.run(request, answer);
+        self.handler.publisher.leave();
+        outcome
     }
 
     /// A plan with a body parameter needs all of it; everything else takes what it likes of it, or nothing.
@@ -215,6 +211,24 @@ impl Handler for Attached<'_, '_> {
 }
 
 impl<'py> Attached<'_, 'py> {
+    fn run(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        match request.matched {
+            Match::Found(route) => match self.handler.routes.get(route.0 as usize).and_then(|route| route.plan.clone())
+            {
+                Some(plan) => self.native(&plan, request, answer),
+                None => self.hand_to_app(request, answer),
+            },
+            Match::NotFound if self.answers_unmatched() => {
+                let done = answer.json(404, b"{\"detail\":\"Not Found\"}");
+                debug_assert!(done.is_ok(), "nothing was answered before");
+                Outcome::Answered
+            }
+            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => {
+                self.hand_to_app(request, answer)
+            }
+        }
+    }
+
     /// A route with a plan.
     fn native(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
@@ -350,6 +364,7 @@ impl<'py> Attached<'_, 'py> {
         if self.is_overloaded() {
             return self.overloaded(answer);
         }
+        self.handler.publisher.describe(request);
         self.later_by(|hooks| &hooks.app, request, None)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A request's way through it: `serve.rs` turns the worker, `handler.rs` is called with a whole request and calls the
 //! function that `plan.rs` has prepared, `coroutine.rs` waits where that is a coroutine that suspends, `response.rs` makes an
-//! answer of what it returned. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
+//! answer of what it returned. `watchdog.rs` publishes what runs. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
 
 mod serve;
 mod handoff;
@@ -15,6 +15,7 @@ mod asgi;
 mod request;
 mod error;
 mod router;
+mod watchdog;
 mod interpreter;
 
 use pyo3::prelude::*;
@@ -34,6 +35,8 @@ mod _core {
     use super::router::Router;
     #[pymodule_export]
     use super::serve::{Worker, probe_backend};
+    #[pymodule_export]
+    use super::watchdog::Activity;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

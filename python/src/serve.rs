@@ -27,6 +27,7 @@ use crate::handoff::Handoff;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
 use crate::plan::Plan;
 use crate::response::ResponseTypes;
+use crate::watchdog::Activity;
 
 /// Turns in a row that found work without waiting. After so many the interpreter is let go for a moment all the same: a
 /// thread that wants to collect garbage, or the GIL, may be waiting for this one.
@@ -75,6 +76,7 @@ trait Serve {
     fn drain(&mut self, timeout: Duration);
     fn is_drained(&self) -> bool;
     fn listens(&self) -> bool;
+    fn activity(&self) -> Option<Activity>;
     fn statistics(&self) -> Statistics;
     fn finish(self: Box<Self>, py: Python<'_>) -> std::io::Result<()>;
 }
@@ -223,6 +225,7 @@ impl<P: Platform> Serve for Server<P> {
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         if let Some(handler) = &mut self.handler {
+            handler.publisher.leave();
             handler.asyncio.mark(py)?;
         }
         self.apply_answers(py);
@@ -233,6 +236,7 @@ impl<P: Platform> Serve for Server<P> {
         };
         if let Some(handler) = &mut self.handler {
             handler.asyncio.show(py)?;
+            handler.publisher.enter_loop();
         }
         seen
     }
@@ -247,6 +251,10 @@ impl<P: Platform> Serve for Server<P> {
 
     fn listens(&self) -> bool {
         self.worker.listens()
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        self.handler.as_ref().map(|handler| handler.publisher.activity())
     }
 
     fn statistics(&self) -> Statistics {
@@ -378,6 +386,12 @@ impl Worker {
     #[getter]
     fn listening(&mut self) -> PyResult<bool> {
         Ok(self.server.get()?.listens())
+    }
+
+    /// What its thread runs right now, for another thread to see; None before `start`.
+    #[getter]
+    fn activity(&mut self) -> PyResult<Option<Activity>> {
+        Ok(self.server.get()?.activity())
     }
 
     /// Ends everything. Nothing happens the second time.

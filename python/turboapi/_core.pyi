@@ -95,6 +95,19 @@ class Router:
         """("found", index, parameters), ("method_not_allowed", allow), ("redirect", path), ("not_found",) or ("ask",)."""
 
 @final
+class Activity:
+    """What one worker's thread runs right now; may be asked from any thread. Not made from Python."""
+
+    def read(self) -> int:
+        """0 for nothing of Python's, else a number that stands for this one call."""
+    @staticmethod
+    def route(number: int) -> int:
+        """The index of the route that a number of `read` stands for; -1 for a request without one, -2 for the event loop."""
+    def subject(self, number: int) -> bytes | None:
+        """Method and path of the request that a number of `read` stands for, cut to 120 bytes, if it runs still and was left to the
+        app's own ASGI call. The peer chose it."""
+
+@final
 class Worker:
     """One core's server: it is made, turned and closed on one thread, and whoever makes it closes it."""
 
@@ -105,6 +118,8 @@ class Worker:
     def backend(self) -> str: ...
     @property
     def fallback(self) -> str | None: ...
+    @property
+    def activity(self) -> Activity | None: ...
     @property
     def drained(self) -> bool: ...
     @property

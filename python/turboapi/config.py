@@ -78,6 +78,7 @@ class Config:
     date_header: bool = setting(True, "send a date header")
     pool_threads: int = setting(40, "threads of one worker for `def` handlers that block", minimum=1, maximum=10_000)
     inline_budget: float = setting(0.005, "a `def` handler that takes longer moves to the thread pool")
+    watchdog_timeout: float = setting(1.0, "before the log names what holds a worker's own thread; 0 turns it off", maximum=HOUR)
     startup_timeout: float = setting(300.0, "for the app's start-up", minimum=0.001)
 
     request_line_bytes_max: int = limit(16 * KIB, "request line; longer is 414", 64, MIB)

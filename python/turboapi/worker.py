@@ -22,7 +22,7 @@ from fastapi.exceptions import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from . import _core, plan, state
+from . import _core, plan, state, watchdog
 from .asgi import Gateway
 from .config import Config
 from .errors import StartError
@@ -234,7 +234,8 @@ class Worker:
         self._on_ready()
         self._is_serving = True
         try:
-            self._until_stopped(loop)
+            with watchdog.watch(self._index, self._config.watchdog_timeout, self._core.activity, self._hooks, self._app):
+                self._until_stopped(loop)
         finally:
             self._is_serving = False
 
