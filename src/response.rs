@@ -36,23 +36,39 @@ pub enum HeaderError {
     Value(Vec<u8>),
     /// `Content-Length` is no number, or two of them differ.
     ContentLength(Vec<u8>),
+    /// A coding other than `chunked`, which cannot be undone here and must not be forgotten (RFC 9112 §6.1).
+    TransferEncoding(Vec<u8>),
+}
+
+/// What a message shows of a name or value: enough to find it by, as the whole may be a mebibyte that a peer chose.
+const SEEN_BYTES_MAX: usize = 100;
+
+/// Bytes as a message shows them: escaped, in quotes, and not without end.
+struct Seen<'a>(&'a [u8]);
+
+impl fmt::Display for Seen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(SEEN_BYTES_MAX)];
+        write!(f, "\"{}\"", shown.escape_ascii())?;
+        if shown.len() < self.0.len() {
+            write!(f, " and {} bytes more", self.0.len() - shown.len())?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for HeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => {
-                write!(
-                    f,
-                    "header name \"{}\" is not a token, allowed are letters, digits and token marks",
-                    name.escape_ascii()
-                )
+                write!(f, "header name {} is not a token, allowed are letters, digits and token marks", Seen(name))
             }
-            Self::Value(value) => {
-                write!(f, "header value \"{}\" has a control byte, only tab is allowed", value.escape_ascii())
-            }
+            Self::Value(value) => write!(f, "header value {} has a control byte, only tab is allowed", Seen(value)),
             Self::ContentLength(value) => {
-                write!(f, "content-length \"{}\" is not one number in decimal digits", value.escape_ascii())
+                write!(f, "content-length {} is not one number in decimal digits", Seen(value))
+            }
+            Self::TransferEncoding(value) => {
+                write!(f, "transfer-encoding {} is not chunked; leave it out, the server frames the body", Seen(value))
             }
         }
     }
@@ -61,7 +77,8 @@ impl fmt::Display for HeaderError {
 impl std::error::Error for HeaderError {}
 
 impl Headers {
-    /// Appends a line. `Transfer-Encoding` and `Connection: keep-alive` are left out: framing and persistence are decided here.
+    /// Appends a line. `Transfer-Encoding: chunked`, `Keep-Alive`, and `close` and `keep-alive` of `Connection` are left out:
+    /// framing and persistence are decided here.
     ///
     /// # Errors
     /// When the line would break the message; nothing is appended then.
@@ -76,14 +93,16 @@ impl Headers {
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 return self.push_content_length(name, value);
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => return Ok(()),
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.closes |=
-                    value.split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
-                if self.closes || value.eq_ignore_ascii_case(b"keep-alive") {
-                    return Ok(());
-                }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                let is_chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                return if is_chunked { Ok(()) } else { Err(HeaderError::TransferEncoding(value.to_vec())) };
             }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.push_connection(name, value);
+                return Ok(());
+            }
+            // A promise about the connection, which is not the handler's to give.
+            10 if name.eq_ignore_ascii_case(b"keep-alive") => return Ok(()),
             4 if name.eq_ignore_ascii_case(b"date") => self.has_date = true,
             6 if name.eq_ignore_ascii_case(b"server") => self.has_server = true,
             _ => {}
@@ -106,6 +125,17 @@ impl Headers {
             // RFC 9110 §8.6: said twice it may be taken for a list, which is no length.
             (Some(length), Some(said)) if length == said => Ok(()),
             _ => Err(HeaderError::ContentLength(value.to_vec())),
+        }
+    }
+
+    /// What else `Connection` names stays, as `upgrade` must beside an `Upgrade` (RFC 9110 §7.8).
+    fn push_connection(&mut self, name: &[u8], value: &[u8]) {
+        let is = |token: &[u8], word: &[u8]| token.eq_ignore_ascii_case(word);
+        let tokens = || value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty());
+        self.closes |= tokens().any(|token| is(token, b"close"));
+        let others: Vec<_> = tokens().filter(|token| !is(token, b"close") && !is(token, b"keep-alive")).collect();
+        if !others.is_empty() {
+            write_header(name, &others.join(&b", "[..]), &mut self.lines);
         }
     }
 

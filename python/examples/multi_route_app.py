@@ -5,6 +5,7 @@ import asyncio
 from typing import Annotated
 
 from fastapi import Header, HTTPException, Query
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from turboapi import TurboAPI
@@ -66,6 +67,16 @@ async def create_item(item: Item) -> StoredItem:
 async def slow(seconds: Annotated[float, Query(ge=0, le=60)] = 1.0):
     await asyncio.sleep(seconds)
     return {"slept": seconds}
+
+
+@app.get("/countdown", response_class=PlainTextResponse)
+async def countdown():
+    async def lines():
+        for second in (3, 2, 1):
+            yield f"{second}\n"
+            await asyncio.sleep(0.01)
+
+    return StreamingResponse(lines(), media_type="text/plain")
 
 
 @app.get("/error")

@@ -16,7 +16,7 @@ use pyo3::types::{PyBytes, PyList, PyString};
 use turboapi_core::connection::Part;
 use turboapi_core::handler::Ended;
 use turboapi_core::request::RequestId;
-use turboapi_core::response::Headers;
+use turboapi_core::response::{AnswerError, Headers};
 
 use crate::coroutine::Completion;
 use crate::request::Retained;
@@ -158,6 +158,8 @@ struct State {
     /// The head that was started and not yet sent: it leaves with the first part of the body, as one piece if that is all.
     start: Option<(u16, Headers)>,
     is_started: bool,
+    /// What the app's own Content-Length leaves to send, if it said one and there is a body.
+    promised: Option<u64>,
     is_complete: bool,
     /// Until the app has returned.
     ticket: Option<Ticket>,
@@ -335,6 +337,7 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("http.response.start was sent, and the answer was started before"));
         }
         state.is_started = true;
+        state.promised = headers.content_length().filter(|_| self.request.may_have_body(status));
         state.start = Some((status, headers));
         Ok(())
     }
@@ -350,6 +353,14 @@ impl Exchange {
         }
         if state.gone {
             return Err(PyOSError::new_err("the peer has gone"));
+        }
+        if let Some(promised) = state.promised {
+            // Here, where the app is told of its mistake. The connection would only be cut for it.
+            let sent = data.as_bytes().len() as u64;
+            if sent > promised || (!more && sent < promised) {
+                return Err(PyRuntimeError::new_err(AnswerError::LengthMismatch { promised, sent }.to_string()));
+            }
+            state.promised = Some(promised - sent);
         }
         state.is_complete = !more;
         let id = self.request.id;

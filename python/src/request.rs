@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use turboapi_core::http::head::Head;
+use turboapi_core::http::head::{Head, Method};
 use turboapi_core::request::{Request, RequestId};
 
 /// An owned copy of a request: head, decoded path, what is here of the body.
@@ -37,6 +37,11 @@ impl Retained {
     /// The method, as it was written.
     pub fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         PyString::new(py, &String::from_utf8_lossy(self.head.method.name(&self.head_bytes)))
+    }
+
+    /// Whether an answer of this status to it has a body.
+    pub fn may_have_body(&self, status: u16) -> bool {
+        self.head.method != Method::Head && turboapi_core::http::encode::may_have_body(status)
     }
 
     /// `1.0` or `1.1`.

@@ -11,6 +11,7 @@ use pyo3::types::{PyDict, PyType};
 use turboapi_core::balance::Spread;
 use turboapi_core::connection::Shared;
 use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::http::encode::is_header_value;
 use turboapi_core::limits::Limits;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::{Answer, Preamble};
@@ -294,6 +295,11 @@ impl Worker {
         date_header: bool,
     ) -> PyResult<Self> {
         let choice = choose(backend)?;
+        if !is_header_value(server_header.unwrap_or_default().as_bytes()) {
+            return Err(PyValueError::new_err(format!(
+                "server header is {server_header:?}, control bytes are not allowed"
+            )));
+        }
         let router = Router::new(Vec::new(), false).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let shared = Shared::new(limits_from(limits)?, router, Preamble::new(server_header, date_header));
         let refused =

@@ -52,6 +52,7 @@ class Exchange:
 
         Raises:
             OSError: the peer has gone.
+            RuntimeError: the app's own Content-Length leaves more or less to send; nothing of `data` was sent.
         """
     def on_writable(self, callback: Callable[[], object]) -> None:
         """Calls back once, on the worker's thread, when what was sent has left or the peer is gone. In place of any former callback."""

@@ -183,7 +183,8 @@ class Call:
 
         Raises:
             ClientDisconnectedError: the peer has gone.
-            RuntimeError: the messages come in an order that has no meaning, or have an unknown type.
+            RuntimeError: the messages come in an order that has no meaning or have an unknown type, or the body does not fit
+                the app's own Content-Length.
             ValueError: a header or status that HTTP cannot hold; nothing of it was sent.
         """
         kind = message["type"]

@@ -49,6 +49,36 @@ fn headers_that_are_refused() {
     }
     check(b"content-length", b"18446744073709551615", Ok(()));
     check(b"content-length", b"007", Ok(()));
+    for byte in 0..=255 {
+        let name_of = [b'x', byte, b'y'];
+        let allowed = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        check(&name_of, b"1", if allowed { Ok(()) } else { name(&name_of) });
+    }
+    for wrong in ["", "gzip", "gzip, chunked", "chunked, chunked", "identity", "chunked;q=1"] {
+        let expected = Err(HeaderError::TransferEncoding(wrong.as_bytes().to_vec()));
+        check(b"Transfer-Encoding", wrong.as_bytes(), expected);
+    }
+}
+
+#[test]
+fn messages_say_what_was_seen() {
+    let check = |error: HeaderError, message: &str| assert_eq!(error.to_string(), message);
+    check(
+        HeaderError::Name(b"x\r\ny".to_vec()),
+        "header name \"x\\r\\ny\" is not a token, allowed are letters, digits and token marks",
+    );
+    check(
+        HeaderError::Value([&b"\0\x1b\xff"[..], &[b'a'; 200]].concat()),
+        &format!(
+            "header value \"\\x00\\x1b\\xff{}\" and 103 bytes more has a control byte, only tab is allowed",
+            "a".repeat(97)
+        ),
+    );
+    check(HeaderError::ContentLength(b"+1".to_vec()), "content-length \"+1\" is not one number in decimal digits");
+    check(
+        HeaderError::TransferEncoding(b"gzip".to_vec()),
+        "transfer-encoding \"gzip\" is not chunked; leave it out, the server frames the body",
+    );
 }
 
 #[test]
@@ -108,12 +138,29 @@ fn whole_answers() {
     check(GET, 304, &[], "hi", Ok("HTTP/1.1 304 Not Modified\r\n\r\n"));
     check(GET, 304, &[("content-length", "5")], "", Ok("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n"));
     // Framing and persistence are ours.
-    check(GET, 200, &[("transfer-encoding", "chunked")], "hi", Ok("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
+    check(GET, 200, &[("transfer-encoding", "Chunked ")], "hi", Ok("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
+    check(GET, 200, &[("keep-alive", "timeout=5")], "hi", Ok("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
     check(GET, 200, &[("Connection", "Keep-Alive")], "", Ok("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
     let closed = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-    check(GET, 200, &[("Connection", "x, close")], "", Ok(closed));
-    check(GET, 200, &[("connection", "close"), ("connection", "x")], "", Ok(closed));
+    check(GET, 200, &[("Connection", ", CLOSE ,keep-alive")], "", Ok(closed));
     check("GET / HTTP/1.0", 200, &[], "", Ok(closed));
+    let other = "HTTP/1.1 200 OK\r\nConnection: x, y\r\ncontent-length: 0\r\n";
+    check(GET, 200, &[("Connection", "x, Keep-Alive,y")], "", Ok(&format!("{other}\r\n")));
+    check(GET, 200, &[("Connection", "x, close, y")], "", Ok(&format!("{other}connection: close\r\n\r\n")));
+    check(
+        GET,
+        200,
+        &[("connection", "close"), ("Connection", "x, y")],
+        "",
+        Ok(&format!("{other}connection: close\r\n\r\n")),
+    );
+    check(
+        GET,
+        426,
+        &[("upgrade", "websocket"), ("connection", "Upgrade")],
+        "",
+        Ok("HTTP/1.1 426 Upgrade Required\r\nupgrade: websocket\r\nconnection: Upgrade\r\ncontent-length: 0\r\n\r\n"),
+    );
 }
 
 #[test]
