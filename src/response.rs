@@ -25,6 +25,7 @@ pub struct Headers {
     closes: bool,
     has_date: bool,
     has_server: bool,
+    is_event_stream: bool,
 }
 
 /// A header that must not go on the wire. Raised in the handler; nothing is sent.
@@ -103,12 +104,22 @@ impl Headers {
             }
             // A promise about the connection, which is not the handler's to give.
             10 if name.eq_ignore_ascii_case(b"keep-alive") => return Ok(()),
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                let essence = value.split(|octet| *octet == b';').next().unwrap_or_default();
+                self.is_event_stream = essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream");
+            }
             4 if name.eq_ignore_ascii_case(b"date") => self.has_date = true,
             6 if name.eq_ignore_ascii_case(b"server") => self.has_server = true,
             _ => {}
         }
         write_header(name, value, &mut self.lines);
         Ok(())
+    }
+
+    /// Whether the body is a stream of server-sent events, which has no end of its own (WHATWG HTML §9.2).
+    #[must_use]
+    pub const fn is_event_stream(&self) -> bool {
+        self.is_event_stream
     }
 
     fn push_content_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeaderError> {

@@ -6,9 +6,10 @@
 //! exchange only when it raises, or returns a response that streams.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -54,6 +55,8 @@ pub struct Later {
     suspended: Mutex<HashMap<RequestId, Suspended>>,
     /// Requests that Python has begun and not ended, whether or not anybody waits for their answer.
     open_count: AtomicUsize,
+    /// Whether event streams have been told that the server ends.
+    is_draining: AtomicBool,
 }
 
 impl Later {
@@ -106,6 +109,16 @@ impl Later {
     /// Requests that Python has begun and not ended: also those whose peer has gone, which the connections do not count.
     pub fn open_count(&self) -> usize {
         self.open_count.load(Ordering::Relaxed)
+    }
+
+    /// The server is about to end. An event stream would not end by itself: its app is told as if the peer had gone, and may
+    /// still send. All other answers go on.
+    pub fn drain(&self, py: Python<'_>) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        let exchanges: Vec<_> = lock(&self.exchanges).values().map(|exchange| exchange.clone_ref(py)).collect();
+        for exchange in exchanges {
+            exchange.get().end_stream(py);
+        }
     }
 
     /// Nobody will be answered any more. What waits is let go: from here Python's collector could not see that it is garbage.
@@ -161,6 +174,8 @@ struct State {
     /// What the app's own Content-Length leaves to send, if it said one and there is a body.
     promised: Option<u64>,
     is_complete: bool,
+    /// Whether the answer is an event stream (text/event-stream), which has no end of its own.
+    is_event_stream: bool,
     /// Until the app has returned.
     ticket: Option<Ticket>,
     unsent: usize,
@@ -213,6 +228,19 @@ impl Exchange {
     pub fn readable(&self, py: Python<'_>) {
         let callback = lock(&self.state).on_body.take();
         call_back(py, callback);
+    }
+
+    /// If the answer is an event stream: its app is told to come to an end.
+    fn end_stream(&self, py: Python<'_>) {
+        let disconnect = {
+            let mut state = lock(&self.state);
+            if !state.is_event_stream || state.is_complete {
+                return;
+            }
+            state.disconnected = true;
+            state.on_disconnect.take()
+        };
+        call_back(py, disconnect);
     }
 
     /// The peer waits no longer, or has everything.
@@ -337,6 +365,8 @@ impl Exchange {
             return Err(PyRuntimeError::new_err("http.response.start was sent, and the answer was started before"));
         }
         state.is_started = true;
+        state.is_event_stream = headers.is_event_stream();
+        state.disconnected |= state.is_event_stream && self.later.is_draining.load(Ordering::Relaxed);
         state.promised = headers.content_length().filter(|_| self.request.may_have_body(status));
         state.start = Some((status, headers));
         Ok(())
@@ -412,9 +442,14 @@ impl Exchange {
         state.ticket = None;
         if !state.is_complete {
             state.is_complete = true;
-            state.start = None;
-            self.later.push(self.request.id, Part::Failed);
-            return false;
+            let was_told_to_end = state.is_event_stream && state.disconnected && !state.gone;
+            let part = match state.start.take() {
+                // Each event is complete by itself, so the stream is too.
+                None if was_told_to_end => Part::Body { data: Bytes::new(), more: false },
+                _ => Part::Failed,
+            };
+            self.later.push(self.request.id, part);
+            return was_told_to_end;
         }
         true
     }

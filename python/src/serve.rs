@@ -74,7 +74,7 @@ trait Serve {
     fn join(&mut self, seat: Seat) -> PyResult<()>;
     fn set_routes(&mut self, router: Router, handler: PythonHandler);
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool>;
-    fn drain(&mut self, timeout: Duration);
+    fn drain(&mut self, py: Python<'_>, timeout: Duration);
     fn is_drained(&self) -> bool;
     fn listens(&self) -> bool;
     fn activity(&self) -> Option<Activity>;
@@ -242,8 +242,11 @@ impl<P: Platform> Serve for Server<P> {
         seen
     }
 
-    fn drain(&mut self, timeout: Duration) {
+    fn drain(&mut self, py: Python<'_>, timeout: Duration) {
         self.worker.drain(timeout);
+        if let Some(handler) = &self.handler {
+            handler.later.drain(py);
+        }
     }
 
     fn is_drained(&self) -> bool {
@@ -376,9 +379,9 @@ impl Worker {
     }
 
     /// Stops accepting, closes what is idle, lets what was begun finish, and ends what is left after `timeout` seconds.
-    fn drain(&mut self, timeout: f64) -> PyResult<()> {
+    fn drain(&mut self, py: Python<'_>, timeout: f64) -> PyResult<()> {
         let timeout = Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.server.get()?.drain(timeout);
+        self.server.get()?.drain(py, timeout);
         Ok(())
     }
 

@@ -370,11 +370,11 @@ def test_an_answer_that_streams_what_it_reads():
             for word in (b"one ", b"two ", b"three"):
                 peer.send(chunk(word))
                 if word == b"one ":
-                    assert b"200 OK" in peer._until(b"\r\n\r\n")
-                assert peer._until(b"\r\n") == b"%x\r\n" % len(word), "before the rest of the body was sent"
+                    assert b"200 OK" in peer.until(b"\r\n\r\n")
+                assert peer.until(b"\r\n") == b"%x\r\n" % len(word), "before the rest of the body was sent"
                 assert peer._exactly(len(word) + 2) == word + b"\r\n"
             peer.send(b"0\r\n\r\n")
-            assert peer._until(b"\r\n\r\n") == b"0\r\n\r\n"
+            assert peer.until(b"\r\n\r\n") == b"0\r\n\r\n"
 
 
 def test_a_disconnect_within_the_body():

@@ -61,7 +61,7 @@ class Peer:
         Raises:
             EOFError: the connection ended before it did.
         """
-        head = self._until(b"\r\n\r\n")
+        head = self.until(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")[:-2]
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         answer = Answer(int(status.split()[1]), headers, b"")
@@ -69,7 +69,7 @@ class Peer:
             return answer
         if (answer.header("transfer-encoding") or "").lower() == "chunked":
             chunks = []
-            while size := int(self._until(b"\r\n"), 16):
+            while size := int(self.until(b"\r\n"), 16):
                 chunks.append(self._exactly(size + 2)[:-2])
             self._exactly(2)
             body = b"".join(chunks)
@@ -94,7 +94,8 @@ class Peer:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def _until(self, mark: bytes) -> bytes:
+    def until(self, mark: bytes) -> bytes:
+        """Everything up to this mark, and it."""
         while mark not in self._buffer:
             if not self._more():
                 raise EOFError(f"the connection ended after {self._buffer!r}")
