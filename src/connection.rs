@@ -206,6 +206,12 @@ impl Connection {
         self.id
     }
 
+    /// Number of its latest request, from 1; 0 before there is one.
+    #[must_use]
+    pub const fn requests(&self) -> u32 {
+        self.requests
+    }
+
     /// When the worker has to call [`Self::expire`], if nothing happens before.
     #[must_use]
     pub const fn deadline(&self) -> Option<Tick> {

@@ -410,7 +410,12 @@ impl<P: Platform> Worker<P> {
         };
         slot.connection.output.lend(&mut self.spare);
         let done = slot.connection.answer(id.number, part, &mut self.shared, handler);
+        let goes_on = slot.connection.requests() != id.number;
         self.settle(id.connection);
+        if goes_on {
+            // Requests that had waited behind this one were handed over.
+            self.catch_up(id.connection);
+        }
         done
     }
 
