@@ -536,18 +536,19 @@ impl Connection {
         }
     }
 
-    /// The handler of request `number` has taken so many bytes of its body, and waits for more. Nothing happens if that request
-    /// is over or its body is complete.
-    pub fn read_body(&mut self, number: u32, taken: usize, shared: &Shared) {
+    /// The handler of request `number` has taken so many bytes of its body, and waits for more. Nothing happens if its body is
+    /// complete. False: that request is over, and nothing more will come.
+    pub fn read_body(&mut self, number: u32, taken: usize, shared: &Shared) -> bool {
         if number != self.requests || !self.is_answering() {
-            return;
+            return false;
         }
-        let Some(incoming) = &mut self.incoming else { return };
+        let Some(incoming) = &mut self.incoming else { return true };
         incoming.untaken = incoming.untaken.saturating_sub(taken);
         if std::mem::take(&mut incoming.owes_continue) && !self.answer.is_started() {
             self.output.push_bytes(encode::CONTINUE);
         }
         self.set_deadline(shared);
+        true
     }
 
     /// As many handlers as there may be are at work: told from here, without one of them.
@@ -746,9 +747,9 @@ impl Connection {
         self.cut();
     }
 
-    /// Its deadline has come.
-    pub fn expire<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
-        if self.unsent_since.is_some_and(|since| since + shared.ticks.write <= shared.now) {
+    /// Its deadline had come at `by`.
+    pub fn expire<H: Handler>(&mut self, by: Tick, shared: &mut Shared, handler: &mut H) {
+        if self.unsent_since.is_some_and(|since| since + shared.ticks.write <= by) {
             self.fail(shared, handler);
             return;
         }
@@ -764,7 +765,7 @@ impl Connection {
             }
             Phase::Answering => {
                 let deadline = self.incoming.as_ref().and_then(|incoming| incoming.deadline(shared));
-                if deadline.is_some_and(|deadline| deadline <= shared.now) {
+                if deadline.is_some_and(|deadline| deadline <= by) {
                     self.fail_body(BadRequest::BodyTimeout, shared, handler);
                 }
             }

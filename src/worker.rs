@@ -55,6 +55,8 @@ pub struct Worker<P: Platform> {
     drain: Option<Drain>,
     /// None: it is the only worker.
     balance: Option<Balance>,
+    /// When the last dispatch began.
+    dispatched_at: Tick,
     statistics: Statistics,
 }
 
@@ -122,6 +124,7 @@ impl<P: Platform> Worker<P> {
             spare: Vec::new(),
             drain: None,
             balance: None,
+            dispatched_at: 0,
             statistics: Statistics::default(),
         };
         worker.set_wall_clock();
@@ -223,6 +226,7 @@ impl<P: Platform> Worker<P> {
     /// Works off what the last turns brought.
     pub fn dispatch<H: Handler>(&mut self, handler: &mut H) -> Seen {
         self.set_time();
+        let before = std::mem::replace(&mut self.dispatched_at, self.shared.now);
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
         let mut looked_at = self.platform.now();
@@ -243,7 +247,7 @@ impl<P: Platform> Worker<P> {
         for _ in 0..stalls {
             self.close_least_recently_used();
         }
-        self.expire(handler);
+        self.expire(before, handler);
         self.step_balance();
         self.step_drain(handler);
         seen
@@ -419,14 +423,15 @@ impl<P: Platform> Worker<P> {
         done
     }
 
-    /// The handler of a request has taken so many bytes of its body, and waits for more.
-    pub fn read_body(&mut self, id: RequestId, taken: usize) {
+    /// The handler of a request has taken so many bytes of its body, and waits for more. False: nothing more will come, as the
+    /// request is over or its connection gone.
+    pub fn read_body(&mut self, id: RequestId, taken: usize) -> bool {
         self.set_time();
-        if let Some(slot) = find(&mut self.connections, id.connection) {
-            slot.connection.output.lend(&mut self.spare);
-            slot.connection.read_body(id.number, taken, &self.shared);
-            self.settle(id.connection);
-        }
+        let Some(slot) = find(&mut self.connections, id.connection) else { return false };
+        slot.connection.output.lend(&mut self.spare);
+        let goes_on = slot.connection.read_body(id.number, taken, &self.shared);
+        self.settle(id.connection);
+        goes_on
     }
 
     /// After anything that happened to a connection: what it wants of the platform, and when it has to be looked at.
@@ -459,16 +464,18 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    fn expire<H: Handler>(&mut self, handler: &mut H) {
+    /// Ends what has lasted too long. Only what had so at `by`, when the dispatch before this one began: the kernel was asked
+    /// since then what has come, so nobody is ended for what waits there while a handler computes.
+    fn expire<H: Handler>(&mut self, by: Tick, handler: &mut H) {
         let mut due = std::mem::take(&mut self.due);
-        self.wheel.advance(self.shared.now, &mut due);
+        self.wheel.advance(by, &mut due);
         for place in due.drain(..) {
             let Some(slot) = self.connections.get_mut(place as usize) else {
                 continue;
             };
-            if slot.connection.deadline().is_some_and(|deadline| deadline <= self.shared.now) {
+            if slot.connection.deadline().is_some_and(|deadline| deadline <= by) {
                 self.statistics.timeouts += 1;
-                slot.connection.expire(&mut self.shared, handler);
+                slot.connection.expire(by, &mut self.shared, handler);
             }
             let id = slot.connection.id();
             self.settle(id);

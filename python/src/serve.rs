@@ -141,7 +141,10 @@ impl<P: Platform> Server<P> {
                 let part = match message {
                     Message::Answer(part) => part,
                     Message::Read(bytes) => {
-                        self.worker.read_body(id, bytes);
+                        if !self.worker.read_body(id, bytes) {
+                            // Its peer had gone before there was an exchange to be told so.
+                            handler.notice_gone(id);
+                        }
                         continue;
                     }
                 };

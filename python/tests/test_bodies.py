@@ -656,3 +656,36 @@ def test_stalled_readers_do_not_grow_memory(tmp_path, path, bound):
         assert len(peers[0].read().body) == 8 * MIB
         for peer in peers:
             peer.socket.close()
+
+
+def test_who_asks_for_the_body_after_its_peer_has_gone_is_told():
+    """An exception handler gets its exchange when the peer's end was told long before."""
+    app, begun, told = TurboAPI(), threading.Semaphore(0), threading.Semaphore(0)
+    may_raise = threading.Event()
+
+    @app.exception_handler(RuntimeError)
+    async def on_error(request: Request, error: RuntimeError):
+        try:
+            await request.body()
+        except ClientDisconnect:
+            told.release()
+            raise
+        return PlainTextResponse("", 500)
+
+    @app.post("/fails")
+    async def fails():
+        begun.release()
+        while not may_raise.is_set():
+            await asyncio.sleep(0.01)
+        raise RuntimeError("after a while")
+
+    with TestServer(app, drain_timeout=5) as server:
+        peer = Peer(server.port)
+        peer.send(head("/fails", "content-length: 100") + b"x" * 10)
+        assert begun.acquire(timeout=PATIENCE)
+        peer.reset()
+        time.sleep(0.1)
+        may_raise.set()
+        assert told.acquire(timeout=PATIENCE)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 3, "nothing is left that a stop would wait for"

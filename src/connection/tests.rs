@@ -267,7 +267,7 @@ impl Rig {
     fn expire_at(&mut self, seconds: f64) {
         assert_eq!(self.connection.deadline(), Some(ticks(seconds)));
         self.at(seconds);
-        self.connection.expire(&mut self.shared, &mut self.handler);
+        self.connection.expire(self.shared.now, &mut self.shared, &mut self.handler);
         self.settle();
     }
 }
@@ -1342,7 +1342,7 @@ fn a_handler_has_no_deadline() {
     rig.receive(get("/later").as_bytes());
     assert_eq!(rig.connection.deadline(), None);
     rig.at(1e6);
-    rig.connection.expire(&mut rig.shared, &mut rig.handler);
+    rig.connection.expire(rig.shared.now, &mut rig.shared, &mut rig.handler);
     rig.answer();
     assert_eq!(rig.wire, ok("GET /later").as_bytes());
 }

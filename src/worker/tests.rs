@@ -357,6 +357,31 @@ fn a_handler_that_computes_shortens_no_time_out() {
     check(&mut rig, silent, 40.0 + 75.0);
 }
 
+/// What has come while a handler computed is looked at before anybody is ended for not having sent it.
+#[test]
+fn a_handler_that_computes_ends_nobody_whose_bytes_are_here() {
+    let mut rig = Rig::new(|_| {});
+    let slow = rig.connect();
+    let idle = rig.connect_and_say(GET);
+    let half = rig.connect_and_say(&GET[..9]);
+    let fresh = rig.connect();
+    rig.stage.push_turn(vec![Step::Bytes { peer: slow, bytes: GET.into() }]);
+    rig.worker.turn(Wait::Poll).unwrap();
+    let stage = rig.stage.clone();
+    let time = Duration::from_secs(100);
+    rig.worker.dispatch(&mut Computing { inner: &mut rig.handler, stage: &stage, time });
+    rig.stage.push_turn(vec![
+        Step::Bytes { peer: idle, bytes: GET.into() },
+        Step::Bytes { peer: half, bytes: GET[9..].into() },
+        Step::Bytes { peer: fresh, bytes: GET.into() },
+    ]);
+    rig.run();
+    for (peer, answers) in [(slow, 1), (idle, 2), (half, 1), (fresh, 1)] {
+        assert_eq!(String::from_utf8_lossy(&rig.stage.sent(peer)), ANSWER.repeat(answers));
+        assert_eq!(rig.stage.closed(peer), None);
+    }
+}
+
 /// Who seems idle while its next request stands in the same batch, behind the news that descriptors ran short.
 #[test]
 fn descriptors_that_run_short_cost_nobody_the_request_that_is_here() {
