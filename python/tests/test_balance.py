@@ -5,6 +5,7 @@ free-threaded one; the same code deals out to both.
 """
 
 import collections
+import contextlib
 import os
 import re
 import signal
@@ -76,17 +77,29 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2 + count :]])
 """
 
 
+FORK_FAILS = """
+import errno, os
+fork = os.fork
+def fork_that_may_fail():
+    if os.path.exists({fails!r}):
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+os.fork = fork_that_may_fail
+"""
+"""A module that Python imports when it starts."""
+
+
 class Served:
     """`turboapi serve` as a process, ended with the test."""
 
-    def __init__(self, folder: Path, *options: str, descriptors: list[int] | None = None, activates: bool = False) -> None:
+    def __init__(self, folder: Path, *options: str, descriptors: list[int] | None = None, activates: bool = False, path: str = "") -> None:
         (folder / "balance_app.py").write_text(APP)
         serve = ["-m", "turboapi", "serve", "balance_app:app", *options]
         given = descriptors or []
         command = [sys.executable, *serve]
         if activates:
             command = [sys.executable, "-c", ACTIVATE, str(len(given)), *map(str, given), *serve]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent.parent}:{path}"}
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=given)
         self.log = ""
         for line in self.process.stderr:
@@ -248,6 +261,75 @@ def test_a_file_that_is_not_ours_any_more_stays(tmp_path):
     with open_unix_socket(path):
         listeners.close()
         assert Path(path).exists()
+
+
+def test_of_servers_that_find_the_same_stale_file_one_gets_it(tmp_path):
+    path = str(tmp_path / "app.sock")
+    for _ in range(50):
+        open_unix_socket(path).close()
+        opened, refused = [], []
+        barrier = threading.Barrier(4)
+
+        def start(opened=opened, refused=refused, barrier=barrier):
+            barrier.wait()
+            try:
+                opened.append(open_unix(path, workers=1, backlog=8))
+            except ListenError as error:
+                refused.append(str(error))
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert refused == [f"{path} is served by another process; stop it, or choose another path"] * 3
+        connect(path).close()
+        opened[0].close()
+
+
+def test_a_server_that_ends_leaves_its_successors_file(tmp_path):
+    """Also where the file system gives the successor's file the same number."""
+    path = str(tmp_path / "app.sock")
+    for _ in range(20):
+        ending = open_unix(path, workers=1, backlog=8)
+        for listener in ending.shared:
+            listener.close()
+        successor = open_unix(path, workers=1, backlog=8)
+        ending.close()
+        connect(path).close()
+        successor.close()
+        assert not Path(path).exists()
+
+
+def test_workers_that_have_nothing_to_do_end_at_once(tmp_path):
+    """Of all workers of a Unix socket only one has a listener."""
+    with Served(tmp_path, "--workers", "3", "--uds", str(tmp_path / "app.sock")) as served:
+        begin = time.monotonic()
+        assert served.end() == 0
+        assert time.monotonic() - begin < 10  # drain_timeout is 30 s
+
+
+@processes_only
+def test_a_fork_that_fails_is_tried_again(tmp_path):
+    """As it does at a limit of processes: for one that has died meanwhile the others go on."""
+    fails = tmp_path / "fails"
+    (tmp_path / "sitecustomize.py").write_text(FORK_FAILS.format(fails=str(fails)))
+    with Served(tmp_path, "--workers", "2", "--port", "0", path=str(tmp_path)) as served:
+        client = connect(served.address)
+        ask(client)
+        victim = pid_of(answer(client))
+        fails.touch()
+        threading.Timer(1.0, fails.unlink).start()
+        os.kill(victim, signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        workers = set()
+        while len(workers - {victim}) < 2 and time.monotonic() < deadline:
+            with contextlib.suppress(ConnectionError), connect(served.address) as client:
+                ask(client)
+                workers.add(pid_of(answer(client)))
+        assert len(workers - {victim}) == 2
+        assert served.end() == 0
+        assert re.search(r"worker \d cannot be started: .*; it is tried again in 0.5 s", served.log)
 
 
 def open_unix_socket(path: str) -> socket.socket:

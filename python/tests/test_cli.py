@@ -50,6 +50,7 @@ class Flask:
     def __call__(self, environ, start_response): ...
 """
 BROKEN = "import no_such_library\n"
+REFUSING = "raise ValueError('the app refuses its settings')\n"
 
 
 @pytest.fixture
@@ -57,9 +58,10 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "main_of_test.py").write_text(MAIN)
     (tmp_path / "flask_like.py").write_text(FLASK_LIKE)
     (tmp_path / "broken_of_test.py").write_text(BROKEN)
+    (tmp_path / "refusing_of_test.py").write_text(REFUSING)
     monkeypatch.setattr(sys, "path", sys.path[:])
     yield tmp_path
-    for name in ("main_of_test", "flask_like", "broken_of_test"):
+    for name in ("main_of_test", "flask_like", "broken_of_test", "refusing_of_test"):
         sys.modules.pop(name, None)
 
 
@@ -89,6 +91,7 @@ def test_finds(folder, target, factory):
         ("mian_of_test:app", "no module 'mian_of_test' in {folder}; there is broken_of_test, flask_like, main_of_test"),
         ("main_of_test.sub:app", "no module 'main_of_test.sub'"),
         (":app", "'' is no module name"),
+        ("main_of_test..sub:app", "'main_of_test..sub' is no module name"),
         ("main_of_test:ap", "'main_of_test' has no 'ap'; it has api (FastAPI), app (FastAPI), asgi (Asgi), raw (function)"),
         ("main_of_test:number", "main_of_test:number is a int, which cannot be called"),
         ("main_of_test:Asgi", "main_of_test:Asgi is the class Asgi"),
@@ -107,6 +110,8 @@ def test_does_not_find(folder, target, message):
 def test_an_import_that_fails_inside_of_the_app_is_not_hidden(folder):
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         load(folder, "broken_of_test:app")
+    with pytest.raises(ValueError, match="the app refuses its settings"):
+        load(folder, "refusing_of_test:app")
 
 
 def test_each_setting_has_its_option_and_its_variable():

@@ -176,6 +176,8 @@ class Target:
         return found
 
     def _import(self) -> ModuleType:
+        if not all(self.module.split(".")):
+            raise self._error(f"{self.module!r} is no module name; write it as main:app")
         try:
             return importlib.import_module(self.module)
         except ModuleNotFoundError as error:
@@ -184,8 +186,6 @@ class Target:
                 raise
             here = Path(self.directory).resolve()
             raise self._error(f"no module {self.module!r} in {here}; {modules_in(here)}") from error
-        except ValueError as error:  # an empty name
-            raise self._error(f"{self.module!r} is no module name; write it as main:app") from error
 
     def _error(self, message: str) -> LoadError:
         return LoadError(message, target=str(self))

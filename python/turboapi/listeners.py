@@ -7,12 +7,13 @@ Not here: accepting, and how connections are dealt out to the workers (Rust: src
 import contextlib
 import dataclasses
 import errno
+import fcntl
 import functools
 import os
 import socket
 import stat
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,18 +59,40 @@ class SocketFile:
     """The file of a Unix socket that we have made."""
 
     path: str
-    identity: tuple[int, int]
+    identity: tuple[int, int, int]
 
     @classmethod
     def of(cls, path: str) -> "SocketFile":
         status = os.lstat(path)
-        return cls(path, (status.st_dev, status.st_ino))
+        # With its time: a file system gives the number of one that was removed to the next one (ext4 does so each time).
+        return cls(path, (status.st_dev, status.st_ino, status.st_mtime_ns))
 
     def remove(self) -> None:
         """Removes it if it is still ours: a server that was started meanwhile may have put its own in its place."""
+        with contextlib.suppress(OSError), locked_folder(self.path):
+            self.remove_locked()
+
+    def remove_locked(self) -> None:
+        """The same for who has locked the folder already."""
+        if SocketFile.of(self.path) == self:
+            Path(self.path).unlink()
+
+
+@contextlib.contextmanager
+def locked_folder(path: str) -> Iterator[None]:
+    """Keeps other servers from making or removing sockets beside this one for a moment: looking whether one is stale, removing
+    it and binding anew are three steps. Where a file system has no such locks it is done without.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         with contextlib.suppress(OSError):
-            if SocketFile.of(self.path) == self:
-                Path(self.path).unlink()
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 @dataclass(frozen=True)
@@ -242,15 +265,16 @@ def open_unix(path: str, *, workers: int, backlog: int) -> Listeners:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        try:
-            listener.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            remove_stale(path)
-            listener.bind(path)
-        file = SocketFile.of(path)
-        listener.listen(backlog)
+        with locked_folder(path):
+            try:
+                listener.bind(path)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                remove_stale(path)
+                listener.bind(path)
+            file = SocketFile.of(path)
+            listener.listen(backlog)
     except BaseException as error:
         listener.close()
         if isinstance(error, OSError):
@@ -260,7 +284,7 @@ def open_unix(path: str, *, workers: int, backlog: int) -> Listeners:
 
 
 def remove_stale(path: str) -> None:
-    """Removes the socket of a server that has died without doing it itself.
+    """Removes the socket of a server that has died without doing it itself. The folder is locked.
 
     Raises:
         ListenError: it is none: its server lives, or it is no socket.
@@ -275,7 +299,7 @@ def remove_stale(path: str) -> None:
         raise ListenError(f"{path} is served by another process; stop it, or choose another path", host=path)
     if code != errno.ECONNREFUSED:
         raise OSError(code, os.strerror(code))
-    found.remove()
+    found.remove_locked()
 
 
 def explain_unix(error: OSError, path: str) -> ListenError:

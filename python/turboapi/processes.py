@@ -99,8 +99,12 @@ class Processes:
         with self._alarm, selectors.DefaultSelector() as selector:
             self._selector = selector
             selector.register(self._alarm.descriptor, selectors.EVENT_READ)
-            for index in range(self._config.workers or 1):
-                self._fork(index)
+            try:
+                for index in range(self._config.workers or 1):
+                    self._fork(index)
+            except OSError as error:  # no memory, or the limit of processes
+                self._failure = StartError(f"worker {index} cannot be started: {error}; use fewer workers, or raise the limit")
+                self._stop()
             while self._children or (self._due and self._deadline is None):
                 ready = selector.select(self._seconds_to_wait())
                 self._look([key.data for key, _ in ready if key.data is not None])
@@ -126,7 +130,11 @@ class Processes:
         for index, moment in list(self._due.items()):
             if moment <= now and self._deadline is None:
                 del self._due[index]
-                self._fork(index)
+                try:
+                    self._fork(index)
+                except OSError as error:  # the others go on meanwhile
+                    delay = self._next_delay(index)
+                    logger.error("worker %d cannot be started: %s; it is tried again %s", index, error, when_in_words(delay))
         if self._deadline is not None and now > self._deadline:
             for child in self._children.values():
                 logger.warning("worker %d (pid %d) does not end and is killed", child.index, child.pid)
@@ -194,12 +202,19 @@ class Processes:
             return
         now = time.monotonic()
         has_settled = child.is_ready and now - child.born >= SETTLED_SECONDS
-        deaths = 0 if has_settled else self._deaths.get(child.index, 0)
-        delay = BACK_OFF_SECONDS[min(deaths, len(BACK_OFF_SECONDS) - 1)]
-        self._deaths[child.index] = deaths + 1
-        self._due[child.index] = now + delay
+        if has_settled:
+            self._deaths[child.index] = 0
+        delay = self._next_delay(child.index)
         how = f"could not go on: {child.complaint}" if child.complaint else end_in_words(status)
         logger.error("worker %d (pid %d) %s; its replacement starts %s", child.index, child.pid, how, when_in_words(delay))
+
+    def _next_delay(self, index: int) -> float:
+        """Has a worker started after a time that grows with each failure in a row; returns it, in seconds."""
+        deaths = self._deaths.get(index, 0)
+        delay = BACK_OFF_SECONDS[min(deaths, len(BACK_OFF_SECONDS) - 1)]
+        self._deaths[index] = deaths + 1
+        self._due[index] = time.monotonic() + delay
+        return delay
 
     def _count_lost(self, child: Child) -> None:
         """A worker that stops empties its mailbox; one that was killed meanwhile does not, and has no successor now."""
@@ -220,9 +235,12 @@ class Processes:
             pid = os.fork()
             if pid == 0:
                 self._live_as_child(index, ours, theirs)
+        except OSError:
+            ours.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        theirs.close()
+            theirs.close()
         child = Child(index, pid, ours, time.monotonic())
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, child)

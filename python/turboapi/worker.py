@@ -257,6 +257,8 @@ class Worker:
         self._selector.is_draining = True
         self._core.drain(config.drain_timeout + config.cancel_timeout)
         self._loop.call_later(config.drain_timeout, self._cancel_requests)
+        # Who has neither listener nor connection is done at once, and no turn would bring it here.
+        self._on_drain_step()
 
     def _cancel_requests(self) -> None:
         for task in self._requests():
