@@ -4,6 +4,7 @@ The connections are held by a process of its own, which is this file run as a pr
 """
 
 import dataclasses
+import platform
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ STEPS = 4
 """Measured are 0 and so many equal steps."""
 WARM_UP_CONNECTIONS = 200
 SETTLE_SECONDS = 0.5
+IP_BIND_ADDRESS_NO_PORT = 24
+"""Of Linux's ip(7); Python names it since 3.12."""
 
 
 class IdleError(Exception):
@@ -98,6 +101,18 @@ class Holder:
             raise IdleError(f"holding connections: {lines[-1]}")
 
 
+def connect(port: int, source: str) -> socket.socket:
+    """A connection from this address."""
+    connection = socket.socket()
+    connection.settimeout(client.ANSWER_SECONDS_MAX)
+    if platform.system() == "Linux":
+        # The port is chosen at connect, for this destination: else those that still wait after an earlier run are taken.
+        connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+    connection.bind((source, 0))
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
 def hold(port: int) -> None:
     """The holder's own loop: a number on each line of stdin, the same on stdout when so many are open."""
     request = f"{USER.method} {USER.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
@@ -114,9 +129,7 @@ def hold(port: int) -> None:
         else:
             while len(held) < int(line):
                 # 10,000 from each address: a port number has 16 bits, and not all of them are for this.
-                connection = socket.create_connection(
-                    ("127.0.0.1", port), client.ANSWER_SECONDS_MAX, (f"127.0.0.{1 + len(held) // 10_000}", 0)
-                )
+                connection = connect(port, f"127.0.0.{1 + len(held) // 10_000}")
                 connection.sendall(request)
                 answer = b""
                 while not answer.endswith(USER.answer.encode()):
