@@ -637,7 +637,8 @@ def test_uploads_do_not_grow_memory(tmp_path, coding):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
-@pytest.mark.parametrize(("path", "bound"), [("/stream", 24), ("/whole", 24), ("/native", 24)])
+# 160 MiB would be a copy each. 6 are usual for fresh parts; a free-threaded Python's allocator gives back late on a busy machine (40 seen).
+@pytest.mark.parametrize(("path", "bound"), [("/stream", 80), ("/whole", 24), ("/native", 24)])
 def test_stalled_readers_do_not_grow_memory(tmp_path, path, bound):
     """20 peers that ask for 8 MiB and do not read: nobody gets a copy of his own."""
     with Process(tmp_path) as server:
