@@ -24,8 +24,8 @@ from harness.rows import BENCHES
 from harness.server import Server, ServerError
 
 WARM_UP_SECONDS_MAX = 120
-"""Memory and descriptors are judged from here on, or from the first quarter of a shorter run on: one turn of the timers' wheel, whose
-slots keep the room that they once needed (see churn.py), and what Python fills on its first calls."""
+"""Memory and descriptors are judged from here on, or from the first quarter of a shorter run on: one turn of the timers' wheel (see
+churn.py), and what Python fills on its first calls."""
 RESIDENT_GROWTH_BYTES = 1 << 20
 """The fitted line may rise by so much over the judged time, whatever its length. A leak of one byte in each request is ten times that
 in half an hour at 6,000 requests a second."""
