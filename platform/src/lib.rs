@@ -39,6 +39,7 @@ pub mod script;
 pub mod simulated;
 pub mod referee;
 pub mod handoff;
+mod lingering;
 pub mod pool;
 pub mod socket;
 

@@ -29,7 +29,7 @@ use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
 use crate::readiness::Readiness;
-use crate::ring_runtime::{RingRuntime, RuntimePoller};
+use crate::ring_runtime::{RingRuntime, RuntimePoller, poll_turn};
 
 /// The engine over monoio's ring.
 pub type Monoio = Readiness<RuntimePoller<MonoioRuntime>>;
@@ -138,16 +138,7 @@ impl RingRuntime for MonoioRuntime {
         self.0.block_on(async {
             // A day is for ever, and fits what monoio's timers can count.
             let mut sleep = pin!(bound.map(|time| monoio::time::sleep(time.min(Duration::from_secs(86_400)))));
-            poll_fn(|context| {
-                if advance(context).is_ready() {
-                    return Poll::Ready(());
-                }
-                match sleep.as_mut().as_pin_mut() {
-                    Some(sleep) => sleep.poll(context),
-                    None => Poll::Pending,
-                }
-            })
-            .await;
+            poll_fn(|context| poll_turn(context, &mut advance, sleep.as_mut())).await;
         });
     }
 

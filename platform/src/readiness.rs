@@ -4,13 +4,13 @@
 //! once, edge-triggered, so readiness is remembered here until the kernel has said "no more". Sends are tried at once, when
 //! they are asked for, but where the poller takes a turn's sends together. No system call of epoll or kqueue is here: see [`Poller`]. Nothing here blocks but [`Poller::wait`].
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use crate::lingering::{LINGER_BYTES_MAX, Lingering};
 use crate::pool::ReceivePool;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, Wake, WatchId, socket};
 
@@ -20,9 +20,6 @@ const READS_PER_TURN: u32 = 4;
 /// How long accepting rests when the machine has no descriptor or memory left. Long enough to cost nothing, short enough
 /// that nobody takes us for dead; a connection of our own that closes ends it early.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(75);
-
-/// Bytes that a lingering close reads and throws away before it gives up on the peer.
-pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
 
 /// What a descriptor was registered for, as the kernel hands it back: kind in the top byte, identity below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,8 +242,7 @@ pub struct Readiness<P: Poller> {
     watches: Vec<(WatchId, RawFd)>,
     /// Connections that have more to read than their share of a turn, or found no buffer.
     ready: VecDeque<ConnectionId>,
-    /// When lingering ends. Entries of connections that are gone are skipped when their time comes.
-    lingering: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    lingering: Lingering,
     /// What happened between two turns.
     pending: Vec<Event>,
     accept_batch: u32,
@@ -359,7 +355,7 @@ impl<P: Poller> Readiness<P> {
             return self.finish_close(id, events);
         };
         connection.phase = Phase::Lingering { bytes_left: LINGER_BYTES_MAX };
-        self.lingering.push(Reverse((deadline, id)));
+        self.lingering.add(deadline, id);
         self.queue(id);
     }
 
@@ -472,15 +468,11 @@ impl<P: Poller> Readiness<P> {
 
     /// Closes what has lingered long enough.
     fn expire(&mut self, events: &mut Vec<Event>) {
-        if self.lingering.is_empty() {
+        if self.lingering.next().is_none() {
             return;
         }
         let now = Instant::now();
-        while let Some(&Reverse((deadline, id))) = self.lingering.peek() {
-            if deadline > now {
-                return;
-            }
-            self.lingering.pop();
+        while let Some(id) = self.lingering.pop_due(now) {
             self.finish_close(id, events);
         }
     }
@@ -494,8 +486,7 @@ impl<P: Poller> Readiness<P> {
         };
         let retries = self.listeners.iter().filter(|listener| listener.accepting != Accepting::Paused);
         let retry_at = retries.filter_map(|listener| listener.retry_at).min();
-        let linger_at = self.lingering.peek().map(|Reverse((deadline, _))| *deadline);
-        let Some(own) = retry_at.into_iter().chain(linger_at).min() else { return asked };
+        let Some(own) = retry_at.into_iter().chain(self.lingering.next()).min() else { return asked };
         let own = own.saturating_duration_since(Instant::now());
         Some(asked.map_or(own, |asked| asked.min(own)))
     }
@@ -607,7 +598,7 @@ impl<P: Poller> Platform for Readiness<P> {
             listeners: Vec::new(),
             watches: Vec::new(),
             ready: VecDeque::new(),
-            lingering: BinaryHeap::new(),
+            lingering: Lingering::default(),
             pending: Vec::new(),
             accept_batch: config.accept_batch.max(1),
             has_asked: false,

