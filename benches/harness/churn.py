@@ -23,8 +23,8 @@ GROWTH_BYTES_MAX = 256 * 1024
 backend; a leak of 16 bytes a connection is 470 KiB in a minute at 500 connections a second."""
 WARM_UP_SHARE = 0.1
 WARM_UP_SECONDS_MIN = 110
-"""One turn of the timers' wheel (src/timers.rs: 1024 slots of a tenth of a second) and a little more: by then whatever a connection sets off
-later has come once."""
+"""One turn of the timers' wheel (src/timers.rs: 1024 slots of a tenth of a second) and a little more: by then whatever a connection
+sets off later has come once."""
 SAMPLE_SECONDS, SAMPLES_MAX = 2, 2000
 RETURN_SECONDS_MAX = 15
 BATCH = 20
