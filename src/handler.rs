@@ -29,6 +29,12 @@ pub trait Handler {
     /// needed later has to be copied.
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome;
 
+    /// Whether the last call took so long that other connections should come before a further request of the same one. Asked
+    /// only when there is one.
+    fn took_long(&mut self) -> bool {
+        false
+    }
+
     /// What the handler of a request will do with its body. Asked when a head is complete that has one.
     fn body_use(&mut self, _matched: Match) -> BodyUse {
         BodyUse { is_wanted_whole: true, bytes_max: None }

@@ -3,6 +3,7 @@
 //! [`Worker::turn`] may block and never calls the handler; [`Worker::dispatch`] calls it and never blocks. The caller can so
 //! let go of whatever the handler needs (the interpreter) around the one and hold it during the other.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
@@ -47,6 +48,8 @@ pub struct Worker<P: Platform> {
     connections: Slab<Slot>,
     generation: u32,
     events: Vec<Event>,
+    /// Connections that have had their share while requests of theirs wait.
+    waiting: VecDeque<ConnectionId>,
     wheel: Wheel,
     due: Vec<u32>,
     started: Instant,
@@ -64,6 +67,8 @@ pub struct Worker<P: Platform> {
 struct Slot {
     connection: Connection,
     asked_to_close: Option<Close>,
+    /// It stands in `Worker::waiting`.
+    is_waiting: bool,
 }
 
 #[derive(Debug)]
@@ -117,6 +122,7 @@ impl<P: Platform> Worker<P> {
             connections: Slab::new(),
             generation: 0,
             events: Vec::with_capacity(256),
+            waiting: VecDeque::new(),
             wheel: Wheel::default(),
             due: Vec::new(),
             started,
@@ -201,6 +207,7 @@ impl<P: Platform> Worker<P> {
             at.saturating_duration_since(self.platform.now())
         });
         let wait = match (wait, until_deadline) {
+            _ if !self.waiting.is_empty() => Wait::Poll,
             (Wait::Poll, _) => Wait::Poll,
             (wait, None) => wait,
             (Wait::Forever, Some(limit)) => Wait::For(limit),
@@ -217,10 +224,10 @@ impl<P: Platform> Worker<P> {
         self.wheel.next().into_iter().chain(drain).chain(balance).min()
     }
 
-    /// Whether a turn brought something that `dispatch` has not worked off yet.
+    /// Whether there is something for `dispatch`: what a turn brought, or requests that wait for their connection's turn.
     #[must_use]
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
+    pub fn has_work(&self) -> bool {
+        !self.events.is_empty() || !self.waiting.is_empty()
     }
 
     /// Works off what the last turns brought.
@@ -231,18 +238,24 @@ impl<P: Platform> Worker<P> {
         let mut events = std::mem::take(&mut self.events);
         let mut looked_at = self.platform.now();
         let mut stalls = 0;
+        // Who had its share the last time comes behind the events; who has it now, the next time.
+        let waiting = self.waiting.len();
         for event in events.drain(..) {
             stalls += u32::from(matches!(event, Event::AcceptStalled { .. }));
-            let Some(called) = self.event(event, &mut seen, handler) else { continue };
-            if self.platform.now().saturating_duration_since(looked_at) > FLUSH_AFTER {
-                // A handler that computes must not hold back the answers that were ready before it.
-                // What is broken now will be so at the next turn, which says it.
-                let _ = self.platform.flush();
-                self.catch_up(called);
-                looked_at = self.platform.now();
+            if let Some(called) = self.event(event, &mut seen, handler) {
+                self.look_at_clock(&mut looked_at, called);
             }
         }
         self.events = events;
+        for _ in 0..waiting {
+            let Some(id) = self.waiting.pop_front() else { break };
+            let Some(slot) = find(&mut self.connections, id) else { continue };
+            slot.is_waiting = false;
+            slot.connection.output.lend(&mut self.spare);
+            slot.connection.take_turn(&mut self.shared, handler);
+            self.settle(id);
+            self.look_at_clock(&mut looked_at, id);
+        }
         // Now, as who seemed idle may have had its next request among these events.
         for _ in 0..stalls {
             self.close_least_recently_used();
@@ -308,6 +321,16 @@ impl<P: Platform> Worker<P> {
         None
     }
 
+    /// A handler that computes must not hold back the answers that were ready before it.
+    fn look_at_clock(&mut self, looked_at: &mut Instant, called: ConnectionId) {
+        if self.platform.now().saturating_duration_since(*looked_at) > FLUSH_AFTER {
+            // What is broken now will be so at the next turn, which says it.
+            let _ = self.platform.flush();
+            self.catch_up(called);
+            *looked_at = self.platform.now();
+        }
+    }
+
     /// A handler took long: what began in its call, as far as the clock knew, begins now.
     #[cold]
     fn catch_up(&mut self, called: ConnectionId) {
@@ -338,7 +361,7 @@ impl<P: Platform> Worker<P> {
         let slot = u32::try_from(entry.key()).expect("connections_max is below 2^32");
         let id = ConnectionId::new(slot, self.generation);
         let connection = Connection::new(id, peer, &self.shared);
-        entry.insert(Slot { connection, asked_to_close: None });
+        entry.insert(Slot { connection, asked_to_close: None, is_waiting: false });
         if self.platform.adopt(id, socket).is_err() {
             self.connections.remove(slot as usize);
         } else {
@@ -444,6 +467,9 @@ impl<P: Platform> Worker<P> {
             let (head, body) = connection.output.take(SEND_BYTES_MAX);
             connection.in_send = head.len() + body.len();
             self.platform.send(id, OutBuf { head, body });
+        }
+        if connection.waits_turn() && !std::mem::replace(&mut slot.is_waiting, true) {
+            self.waiting.push_back(id);
         }
         let spare = connection.output.reclaim();
         if let Some(reads) = connection.take_reads_change(&self.shared) {

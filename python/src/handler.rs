@@ -88,6 +88,8 @@ pub struct PythonHandler {
     pub open_max: usize,
     /// Tells the watchdog what runs.
     pub publisher: Publisher,
+    /// When the last call of Python began, if the last request came to one.
+    called_at: Option<Instant>,
     /// What exchanges have to be told when the connections have been dealt with.
     notices: Vec<(RequestId, Notice)>,
     arguments: Arguments,
@@ -112,6 +114,7 @@ impl PythonHandler {
             inline_budget,
             open_max: usize::MAX,
             publisher: Publisher::default(),
+            called_at: None,
             notices: Vec::new(),
             arguments: Arguments::default(),
             scratch: Vec::new(),
@@ -151,6 +154,10 @@ impl PythonHandler {
 }
 
 impl PythonHandler {
+    fn start_clock(&mut self) -> Instant {
+        *self.called_at.insert(Instant::now())
+    }
+
     /// An answer found nobody: whoever gives it need not go on.
     pub fn notice_gone(&mut self, id: RequestId) {
         self.notices.push((id, Notice::Ended(Ended::Gone)));
@@ -175,6 +182,7 @@ pub struct Attached<'a, 'py> {
 
 impl Handler for Attached<'_, '_> {
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        self.handler.called_at = None;
         match request.matched {
             Match::Found(route) => self.handler.publisher.enter_route(route),
             _ => self.handler.publisher.enter_without_route(),
@@ -182,6 +190,10 @@ impl Handler for Attached<'_, '_> {
         let outcome = self.run(request, answer);
         self.handler.publisher.leave();
         outcome
+    }
+
+    fn took_long(&mut self) -> bool {
+        self.handler.called_at.is_some_and(|called_at| called_at.elapsed() > LONG)
     }
 
     /// A plan with a body parameter needs all of it; everything else takes what it likes of it, or nothing.
@@ -271,7 +283,7 @@ impl<'py> Attached<'_, 'py> {
     fn call_inline(&mut self, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
         self.handler.asyncio.hide(py)?;
-        let started = Instant::now();
+        let started = self.handler.start_clock();
         let context = FreshContext::enter(py)?;
         let result = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py));
         drop(context);
@@ -307,6 +319,7 @@ impl<'py> Attached<'_, 'py> {
     fn start_coroutine(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.py;
         self.handler.asyncio.show(py)?;
+        self.handler.start_clock();
         let coroutine = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py))?;
         let task = self.handler.asyncio.start_task(&coroutine)?;
         if task.call_method0(intern!(py, "done"))?.is_truthy()? {
@@ -376,6 +389,7 @@ impl<'py> Attached<'_, 'py> {
         argument: Option<Py<PyAny>>,
     ) -> Outcome {
         let py = self.py;
+        self.handler.start_clock();
         let hooks = Arc::clone(&self.handler.hooks);
         let started =
             self.handler.asyncio.show(py).and_then(|()| {
@@ -403,6 +417,9 @@ impl<'py> Attached<'_, 'py> {
                 .is_ok_and(|changed| !changed)
     }
 }
+
+/// A call that took longer gives the turn to other connections.
+const LONG: Duration = Duration::from_micros(500);
 
 /// Memory for rendering that is kept from one request to the next.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;

@@ -162,13 +162,14 @@ impl<P: Platform> Server<P> {
     /// One turn: events, from the kernel to the handler.
     fn turn(&mut self, py: Python<'_>, wait: Wait) -> PyResult<worker::Seen> {
         // PERF: while there is work, look for more without letting go of the interpreter.
-        if wait == Wait::Poll || (1..BUSY_TURNS_MAX).contains(&self.busy_turns) {
+        let polls = wait == Wait::Poll || (1..BUSY_TURNS_MAX).contains(&self.busy_turns);
+        if polls {
             self.worker.turn(Wait::Poll)?;
         }
-        if wait != Wait::Poll && !self.worker.has_events() {
+        if wait != Wait::Poll && !(polls && self.worker.has_work()) {
             detached(py, || self.worker.turn(wait))?;
         }
-        self.busy_turns = if self.worker.has_events() { self.busy_turns % BUSY_TURNS_MAX + 1 } else { 0 };
+        self.busy_turns = if self.worker.has_work() { self.busy_turns % BUSY_TURNS_MAX + 1 } else { 0 };
         Ok(match &mut self.handler {
             Some(handler) => {
                 let seen = self.worker.dispatch(&mut Attached { py, handler });

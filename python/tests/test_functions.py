@@ -298,6 +298,30 @@ def test_slow_calls_far_apart_do_not_move():
                 assert peer.get("/").json().startswith("TestServer-")
 
 
+@pytest.mark.parametrize("path", ["/def", "/async"])
+def test_many_slow_requests_at_once_leave_others_their_turn(path):
+    app, calls = TurboAPI(), []
+
+    def note(name: str):
+        calls.append(name)
+        time.sleep(0.002)
+        return name
+
+    app.get("/def", blocking=False)(note)
+
+    @app.get("/async")
+    async def coroutine(name: str):
+        return note(name)
+
+    with TestServer(app) as server, Peer(server.port) as flood, Peer(server.port) as other:
+        other.get("/def?name=other")
+        flood.send(f"GET {path}?name=flood HTTP/1.1\r\nhost: test\r\n\r\n".encode() * 60)
+        flood.read()
+        other.get("/def?name=other")
+        assert len(calls) < 30, "the other one came behind all that the first had sent"
+        assert [flood.read().json() for _ in range(59)] == ["flood"] * 59
+
+
 @pytest.mark.parametrize("kind", ["async", "pool", "asgi"])
 @pytest.mark.parametrize("goes", [False, True], ids=["waits", "goes"])
 def test_handlers_in_flight(kind, goes):

@@ -27,6 +27,8 @@ pub(crate) struct Recorder {
     pub(crate) waiting: Vec<(RequestId, Vec<Part>)>,
     /// With the number of the request.
     pub(crate) told: Vec<(u32, Told)>,
+    /// Each call takes so long that others should come first.
+    pub(crate) is_slow: bool,
     /// What it does with bodies; whole ones by default.
     pub(crate) body_use: Option<BodyUse>,
     /// Bodies of requests that were called before theirs was complete, and whether they have become so.
@@ -73,6 +75,10 @@ fn echo(body: &[u8]) -> Vec<Part> {
 }
 
 impl Handler for Recorder {
+    fn took_long(&mut self) -> bool {
+        self.is_slow
+    }
+
     fn body_use(&mut self, _matched: Match) -> BodyUse {
         self.body_use.unwrap_or(BodyUse { is_wanted_whole: true, bytes_max: None })
     }
@@ -223,6 +229,16 @@ impl Rig {
         true
     }
 
+    /// The other connections have had their share; false if it does not wait for that.
+    fn take_turn(&mut self) -> bool {
+        if !self.connection.waits_turn() {
+            return false;
+        }
+        self.connection.take_turn(&mut self.shared, &mut self.handler);
+        self.settle();
+        true
+    }
+
     fn settle(&mut self) {
         let connection = &mut self.connection;
         if connection.in_send == 0 && !connection.output.is_empty() {
@@ -244,6 +260,9 @@ impl Rig {
             .is_some_and(|incoming| !incoming.owes_continue && !incoming.holds_enough(&self.shared.limits));
         let may_last =
             connection.is_answering() && connection.unsent() == 0 && !waits_for_peer || connection.close == ABORT;
+        let may_last = may_last || connection.waits_turn() && connection.unsent() == 0;
+        let has_requests = matches!(connection.phase, Phase::Head) && !connection.pending.is_empty();
+        assert!(!connection.waits_turn() || has_requests, "it waits for nothing");
         assert!(connection.incoming.is_none() || connection.pending.is_empty(), "bytes of a body wait behind it");
         assert_eq!(connection.deadline().is_none(), may_last, "deadline in {:?}", connection.phase);
         if connection.idle_since().is_some() && connection.pending.is_empty() {
@@ -297,12 +316,12 @@ fn play(pieces: &[&[u8]], ends: bool, pace: Pace, change: fn(&mut Limits)) -> Se
     let mut rig = Rig::new(change);
     for piece in pieces {
         rig.receive(piece);
-        while matches!(pace, Pace::AtOnce) && (rig.answer() || rig.take()) {}
+        while matches!(pace, Pace::AtOnce) && (rig.answer() || rig.take() || rig.take_turn()) {}
     }
     if ends {
         rig.end();
     }
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     let Rig { connection, handler, wire, .. } = rig;
     let (calls, told) = (handler.calls, handler.told);
     // How long it lingers may depend on how the bytes behind the last request were cut; that it does may not.
@@ -661,12 +680,12 @@ fn stream(pieces: &[&[u8]], ends: bool, taking: Taking, change: fn(&mut Limits))
         if taking == Taking::AtOnce {
             rig.take_body();
         }
-        while rig.answer() || rig.take() {}
+        while rig.answer() || rig.take() || rig.take_turn() {}
     }
     if ends {
         rig.end();
     }
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     let Rig { connection, handler, wire, .. } = rig;
     let close = connection.close.map(|close| if matches!(close, Close::Linger(_)) { LINGER.unwrap() } else { close });
     let bodies = handler.bodies.into_iter().map(|(_, body, whole)| (body.escape_ascii().to_string(), whole)).collect();
@@ -832,7 +851,7 @@ fn a_body_that_is_not_taken_is_not_read() {
         }
     }
     assert!(given_max > 64 * 1024 && given_max <= (64 + 5 * 16) * 1024, "{given_max}");
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     assert!(rig.wire.ends_with(&[b'x'; 100]), "{:?}", rig.wire.len());
     assert_eq!((rig.reads, rig.connection.idle_since().is_some()), (true, true));
 }
@@ -911,7 +930,7 @@ fn bodies_that_nobody_reads() {
         let mut rig = Rig::new(|limits| limits.linger_bytes_max = 100);
         rig.handler.body_use = STREAMED;
         rig.receive(request(&format!("POST {path}"), &[&format!("Content-Length: {length}")], body).as_bytes());
-        while rig.answer() || rig.take() {}
+        while rig.answer() || rig.take() || rig.take_turn() {}
         rig
     };
     let output = |rig: &Rig| String::from_utf8(rig.wire.clone()).unwrap();
@@ -957,7 +976,7 @@ fn bodies_that_nobody_reads() {
     rig.answer();
     rig.take();
     rig.receive(b"56789");
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     rig.receive(get("/b").as_bytes());
     assert_eq!(rig.handler.calls, ["POST /later/stream", "GET /b"]);
     // The 503 of a server that is full is one that nobody has read a body for.
@@ -1105,14 +1124,14 @@ fn a_peer_that_does_not_read() {
             let is_stalled = !rig.reads || at == stream.len();
             if is_stalled {
                 stalled_at.get_or_insert(at);
-                // An answer or, when there is none to give, a read.
-                let _ = rig.answer() || rig.take();
-                while !rig.reads && (rig.answer() || rig.take()) {}
+                // An answer or, when there is none to give, a read, or a turn.
+                let _ = rig.answer() || rig.take() || rig.take_turn();
+                while !rig.reads && (rig.answer() || rig.take() || rig.take_turn()) {}
             }
             kept_max = kept_max.max(rig.connection.pending.len());
             unsent_max = unsent_max.max(rig.connection.unsent());
         }
-        while rig.answer() || rig.take() {}
+        while rig.answer() || rig.take() || rig.take_turn() {}
         assert!(stalled_at < Some(200_000), "{path}: {stalled_at:?} bytes were read of a peer that does not read");
         assert!(kept_max <= 32 * 1024 + 4 * 16 * 1024, "{path}: {kept_max}");
         assert!(unsent_max <= 64 * 1024 + 1100, "{path}: {unsent_max}");
@@ -1187,7 +1206,7 @@ fn draining() {
     let mut rig = Rig::new(|_| {});
     rig.receive([get("/later"), get("/a")].concat().as_bytes());
     rig.shared.is_draining = true;
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     assert_eq!(String::from_utf8(rig.wire).unwrap(), last("GET /later"));
     assert_eq!((rig.connection.close, rig.handler.calls.len()), (LINGER, 1));
 
@@ -1195,7 +1214,7 @@ fn draining() {
     rig.receive([get("/later/stream"), get("/a")].concat().as_bytes());
     rig.answer();
     rig.shared.is_draining = true;
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     let chunked = answer("200 OK", &["transfer-encoding: chunked"], "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
     assert_eq!(String::from_utf8(rig.wire).unwrap(), [chunked, last("GET /a")].concat());
     assert_eq!(rig.connection.close, Some(Close::Linger(QUIET_LINGER)));
@@ -1359,4 +1378,43 @@ fn pending_moves_each_byte_but_once_or_twice() {
     }
     assert!(moved <= 1000, "{moved}");
     assert_eq!(pending.bytes.capacity(), 0);
+}
+
+#[test]
+fn requests_at_once_leave_others_their_turn() {
+    // For a handler that is quick or slow: how many of 100 requests it is called for at once, then in each further turn.
+    for (is_slow, share) in [(false, 32), (true, 1)] {
+        let mut rig = Rig::new(|_| {});
+        rig.handler.is_slow = is_slow;
+        rig.receive(get("/a").repeat(100).as_bytes());
+        for turns in 1..=100_usize.div_ceil(share) {
+            assert_eq!(rig.handler.calls.len(), (share * turns).min(100), "slow: {is_slow}, turn {turns}");
+            assert_eq!(rig.connection.idle_since(), None);
+            // What comes meanwhile, or leaves, does not go before.
+            rig.receive(b"");
+            assert_eq!(rig.take_turn(), share * turns < 100);
+        }
+        rig.take();
+        rig.take();
+        assert_eq!(rig.wire.windows(8).filter(|window| window == b"HTTP/1.1").count(), 100);
+        assert!(rig.connection.idle_since().is_some() && rig.reads);
+    }
+}
+
+#[test]
+fn who_waits_for_a_turn_is_read_up_to_a_head_and_heard_to_the_end() {
+    let mut rig = Rig::new(|limits| limits.head_bytes_max = 256);
+    rig.receive(get("/a").repeat(33).as_bytes());
+    assert!(rig.connection.waits_turn() && rig.reads);
+    rig.receive(get("/a").repeat(20).as_bytes());
+    assert!(!rig.reads, "{} bytes are pending", rig.connection.pending.len());
+    assert_eq!(rig.handler.calls.len(), 32);
+    rig.take();
+    assert_eq!(rig.handler.calls.len(), 32, "what has left gives no turn");
+    // They came whole before the end, so they are answered.
+    rig.end();
+    assert_eq!(rig.connection.close, None);
+    assert!(!rig.connection.has_partial_head() && rig.take_turn() && !rig.take_turn());
+    assert_eq!(rig.handler.calls.len(), 53);
+    assert_eq!(rig.connection.close, AFTER_SEND);
 }

@@ -618,7 +618,7 @@ fn what_is_not_for_connections_is_told() {
     rig.worker.watch(0).unwrap();
     rig.stage.push_turn(vec![Step::Readable { watch: WatchId(0) }]);
     rig.worker.turn(Wait::Poll).unwrap();
-    assert!(rig.worker.has_events());
+    assert!(rig.worker.has_work());
     assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: true, woken: false });
     turboapi_platform::Wake::wake(&rig.worker.waker());
     rig.worker.turn(Wait::Forever).unwrap();
@@ -730,4 +730,40 @@ fn a_drain_takes_what_was_handed_here_and_hands_nothing_over() {
         }
         assert_eq!(rig.stage.asked().iter().filter(|asked| **asked == Asked::Unwatch(MAILBOX)).count(), 1);
     }
+}
+
+#[test]
+fn many_requests_at_once_do_not_go_before_those_of_others() {
+    let mut rig = Rig::new(|_| {});
+    let (flood, other) = (rig.connect(), rig.connect());
+    let bytes = |peer, text: &str| Step::Bytes { peer, bytes: text.into() };
+    let many = "GET /flood HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
+    rig.stage.push_turn(vec![bytes(flood, &many), bytes(other, GET)]);
+    rig.stage.push_turn(vec![bytes(other, GET)]);
+    // Nobody waits in the kernel while somebody waits here.
+    for calls in [33, 66, 98, 102] {
+        rig.turn(Wait::Forever);
+        assert_eq!(rig.handler.calls.len(), calls);
+        assert_eq!(rig.worker.has_work(), calls < 102);
+    }
+    assert_eq!([32, 33].map(|index| rig.handler.calls[index].as_str()), ["GET /a", "GET /a"]);
+    rig.run();
+    assert_eq!(rig.sent(other), ANSWER.repeat(2));
+    assert_eq!(rig.sent(flood).matches("200 OK").count(), 100);
+}
+
+#[test]
+fn who_waits_for_a_turn_can_go_meanwhile() {
+    let mut rig = Rig::new(|_| {});
+    let (gone, next) = (rig.connect(), rig.stage.peer());
+    let many = GET.repeat(100).into_bytes();
+    rig.stage.push_turn(vec![Step::Bytes { peer: gone, bytes: many }]);
+    rig.stage.push_turn(vec![Step::Fail { peer: gone, code: 104 }, Step::Connect { listener: LISTENER, peer: next }]);
+    rig.turn(Wait::Forever);
+    assert!(rig.worker.has_work());
+    rig.turn(Wait::Forever);
+    assert_eq!(rig.handler.calls.len(), 32, "nothing is asked for one that has gone");
+    rig.say(next, GET);
+    assert_eq!((rig.handler.calls.len(), rig.worker.has_work()), (33, false));
+    assert_eq!(rig.sent(next), ANSWER);
 }

@@ -154,7 +154,7 @@ impl Rig {
         // A platform that was told not to read does not bring more; the peer has to take something first.
         // One that closes takes what comes, and drops it.
         while !self.reads && self.connection.wants_close().is_none() {
-            assert!(self.answer() || self.take(), "it reads no more, and nothing can change that");
+            assert!(self.answer() || self.take() || self.take_turn(), "it reads no more, and nothing can change that");
         }
         self.connection.receive(piece, &mut self.shared, &mut self.handler);
         self.settle();
@@ -182,6 +182,15 @@ impl Rig {
         true
     }
 
+    fn take_turn(&mut self) -> bool {
+        if !self.connection.waits_turn() {
+            return false;
+        }
+        self.connection.take_turn(&mut self.shared, &mut self.handler);
+        self.settle();
+        true
+    }
+
     fn settle(&mut self) {
         let connection = &mut self.connection;
         assert!(connection.output.len() + connection.in_send <= self.unsent_max, "{} unsent", connection.output.len());
@@ -205,13 +214,13 @@ fn play<'p>(pieces: impl Iterator<Item = &'p [u8]>, length: usize, ends: bool, p
     let mut rig = Rig::new(limits.clone(), length);
     for piece in pieces.filter(|piece| !piece.is_empty()) {
         rig.receive(piece);
-        while pace == Pace::AtOnce && (rig.answer() || rig.take()) {}
+        while pace == Pace::AtOnce && (rig.answer() || rig.take() || rig.take_turn()) {}
     }
     if ends {
         rig.connection.end(&mut rig.shared, &mut rig.handler);
         rig.settle();
     }
-    while rig.answer() || rig.take() {}
+    while rig.answer() || rig.take() || rig.take_turn() {}
     assert_eq!(rig.handler.ended, rig.handler.later, "each later answer ends once");
     let close = rig.connection.wants_close();
     assert_ne!(close, Some(Close::Abort));
