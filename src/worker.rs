@@ -181,7 +181,7 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// What the platform says.
     pub fn join(&mut self, seat: Seat) -> io::Result<()> {
-        let mut balance = Balance::new(seat);
+        let mut balance = Balance::new(seat, self.platform.now());
         self.platform.watch(MAILBOX, balance.descriptor())?;
         balance.is_watched = true;
         self.balance = Some(balance);
@@ -202,19 +202,25 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// When the platform is broken; the worker cannot go on.
     pub fn turn(&mut self, wait: Wait) -> io::Result<()> {
-        let until_deadline = self.next_tick().map(|tick| {
-            let at = self.started + Duration::from_millis(tick * TICK_MILLISECONDS);
-            at.saturating_duration_since(self.platform.now())
-        });
-        let wait = match (wait, until_deadline) {
+        let until_deadline = || {
+            let at = self.started + Duration::from_millis(self.next_tick()? * TICK_MILLISECONDS);
+            Some(at.saturating_duration_since(self.platform.now()))
+        };
+        let wait = match wait {
             _ if !self.waiting.is_empty() => Wait::Poll,
-            (Wait::Poll, _) => Wait::Poll,
-            (wait, None) => wait,
-            (Wait::Forever, Some(limit)) => Wait::For(limit),
-            (Wait::For(duration), Some(limit)) => Wait::For(duration.min(limit)),
+            Wait::Poll => Wait::Poll,
+            Wait::Forever => until_deadline().map_or(Wait::Forever, Wait::For),
+            Wait::For(duration) => Wait::For(until_deadline().map_or(duration, |limit| duration.min(limit))),
         };
         self.statistics.turns += 1;
-        self.platform.turn(wait, &mut self.events)
+        if let Some(balance) = self.balance.as_ref().filter(|_| wait != Wait::Poll) {
+            balance.wait();
+        }
+        let done = self.platform.turn(wait, &mut self.events);
+        if let Some(balance) = &mut self.balance {
+            balance.work(self.platform.now());
+        }
+        done
     }
 
     /// When there is something to do even if nothing happens.
@@ -232,11 +238,10 @@ impl<P: Platform> Worker<P> {
 
     /// Works off what the last turns brought.
     pub fn dispatch<H: Handler>(&mut self, handler: &mut H) -> Seen {
-        self.set_time();
+        let mut looked_at = self.set_time();
         let before = std::mem::replace(&mut self.dispatched_at, self.shared.now);
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
-        let mut looked_at = self.platform.now();
         let mut stalls = 0;
         // Who had its share the last time comes behind the events; who has it now, the next time.
         let waiting = self.waiting.len();
@@ -509,13 +514,15 @@ impl<P: Platform> Worker<P> {
         self.due = due;
     }
 
-    fn set_time(&mut self) {
-        let elapsed = self.platform.now().saturating_duration_since(self.started);
+    fn set_time(&mut self) -> Instant {
+        let at = self.platform.now();
+        let elapsed = at.saturating_duration_since(self.started);
         let now = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX) / TICK_MILLISECONDS;
         if now != self.shared.now {
             self.shared.now = now;
             self.set_wall_clock();
         }
+        at
     }
 
     fn set_wall_clock(&mut self) {

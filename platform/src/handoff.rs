@@ -18,12 +18,16 @@ use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// In `Cell::open`: nothing may be handed to this worker now.
 const NO_TARGET: u32 = u32::MAX;
 
-/// What the others know of a worker. Written per connection, never per request. PERF: two cache lines, as processors fetch them
-/// in pairs; nobody else's writes share them.
+/// In `Turns::asked_at`: it waits in the kernel, or there is none.
+const WAITING: u32 = 0;
+
+/// What the others know of a worker. PERF: two cache lines, as processors fetch them in pairs; nobody else's writes share them.
+/// Written per connection, never per request, but for `turns`, which has two lines to itself.
 #[repr(C, align(128))]
 #[derive(Debug)]
 struct Cell {
@@ -34,6 +38,15 @@ struct Cell {
     queued: AtomicI32,
     /// Whether the mailbox takes no more: 1 after `Handoff::close`.
     is_closed: AtomicU32,
+    turns: Turns,
+}
+
+/// Whether a worker is with the kernel. Stored by its worker alone, once a turn or twice.
+#[repr(C, align(128))]
+#[derive(Debug)]
+struct Turns {
+    /// When it asked the kernel last, in milliseconds of `Handoff::moment`; `WAITING` while it does so and nothing has come.
+    asked_at: AtomicU32,
 }
 
 /// The cells of all workers, in memory that a fork does not copy.
@@ -93,6 +106,8 @@ struct Mailbox {
 pub struct Handoff {
     cells: Cells,
     mailboxes: Box<[Mailbox]>,
+    /// What moments are counted from. A forked worker has the same, and the same clock.
+    started: Instant,
 }
 
 /// What a look into a mailbox found.
@@ -119,7 +134,7 @@ impl Handoff {
         for cell in cells.all() {
             cell.open.store(NO_TARGET, Ordering::Relaxed);
         }
-        Ok(Self { cells, mailboxes })
+        Ok(Self { cells, mailboxes, started: Instant::now() })
     }
 
     /// Number of workers.
@@ -143,9 +158,32 @@ impl Handoff {
         self.cells.all()[worker].queued.load(Ordering::Relaxed).max(0).unsigned_abs()
     }
 
+    /// For how long a worker has not asked the kernel what came, as it computes or blocks. One that waits in the kernel has asked
+    /// just now, however long it waits: it is woken by whatever comes.
+    #[must_use]
+    #[inline]
+    pub fn busy_for(&self, worker: usize, now: Instant) -> Duration {
+        let asked_at = self.cells.all()[worker].turns.asked_at.load(Ordering::Relaxed);
+        if asked_at == WAITING {
+            return Duration::ZERO;
+        }
+        // Negative if it has asked since `now`, or if this was 25 days ago, after which nobody knows.
+        let milliseconds = self.moment(now).wrapping_sub(asked_at) as i32;
+        Duration::from_millis(u64::from(milliseconds.max(0).unsigned_abs()))
+    }
+
+    /// A time as all workers write it: in milliseconds, again from the start after 50 days, and never `WAITING`.
+    #[inline]
+    fn moment(&self, at: Instant) -> u32 {
+        let since = at.saturating_duration_since(self.started);
+        (since.as_secs() as u32).wrapping_mul(1000).wrapping_add(since.subsec_millis()).max(WAITING + 1)
+    }
+
     /// The worker has gone, or is going: nothing is handed to it until its successor publishes itself.
     pub fn retire(&self, worker: usize) {
-        self.cells.all()[worker].open.store(NO_TARGET, Ordering::Relaxed);
+        let cell = &self.cells.all()[worker];
+        cell.open.store(NO_TARGET, Ordering::Relaxed);
+        cell.turns.asked_at.store(WAITING, Ordering::Relaxed);
     }
 
     /// Gives a connection to a worker. It is counted as that one's at once. Never waits.
@@ -252,6 +290,19 @@ impl Seat {
     pub fn publish(&self, open: Option<usize>) {
         let open = open.map_or(NO_TARGET, |open| u32::try_from(open).unwrap_or(NO_TARGET).min(NO_TARGET - 1));
         self.handoff.cells.all()[self.index].open.store(open, Ordering::Relaxed);
+    }
+
+    /// Tells the others that this worker asks the kernel now, and waits.
+    #[inline]
+    pub fn publish_wait(&self) {
+        self.handoff.cells.all()[self.index].turns.asked_at.store(WAITING, Ordering::Relaxed);
+    }
+
+    /// Tells the others that this worker has asked the kernel, and works off what came from now on.
+    #[inline]
+    pub fn publish_work(&self, now: Instant) {
+        let moment = self.handoff.moment(now);
+        self.handoff.cells.all()[self.index].turns.asked_at.store(moment, Ordering::Relaxed);
     }
 
     /// What is readable when a connection waits here, or when none will come any more.

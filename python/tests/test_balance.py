@@ -43,6 +43,11 @@ def busy():
     time.sleep(0.7)
     return me()
 
+@app.get("/held", blocking=False)
+def held():
+    time.sleep(2.0)
+    return me()
+
 @app.get("/slow")
 async def slow():
     await asyncio.sleep(1.5)
@@ -208,6 +213,37 @@ def test_a_worker_without_room_is_no_target(tmp_path):
         # Whichever of the two it is: the worker that accepts learns of it.
         clients.pop().close()
         assert answer(late)
+        assert served.end() == 0
+
+
+def test_a_worker_that_is_blocked_is_handed_nothing(tmp_path):
+    """And one that has slept for as long in the kernel is."""
+    path = str(tmp_path / "app.sock")
+    with Served(tmp_path, "--workers", "3", "--uds", path) as served:
+        first, second = connect(path), connect(path)
+        for client in (first, second):
+            ask(client)
+        accepts, blocked = answer(first), answer(second)
+        assert accepts != blocked
+        time.sleep(0.5)
+        ask(second, "/held")
+        time.sleep(0.4)
+        clients = [connect(path) for _ in range(12)]
+        begin = time.monotonic()
+        for client in clients:
+            ask(client)
+        served_by = collections.Counter(map(answer, clients))
+        seconds = time.monotonic() - begin
+        assert blocked not in served_by
+        assert len(served_by) == 2
+        assert seconds < 1.0, "the handler has 1.6 s to go"
+        assert answer(second) == blocked
+        time.sleep(0.1)
+        late = [connect(path) for _ in range(4)]
+        for client in late:
+            ask(client)
+        assert set(map(answer, late)) == {blocked}, "now it has the least"
+        close([first, second, *clients, *late])
         assert served.end() == 0
 
 

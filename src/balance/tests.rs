@@ -141,6 +141,45 @@ fn sixty_four_connections_are_even_in_every_order_of_arrival() {
     check(4, 4, 1.25, 0.3);
 }
 
+/// What others hand to a worker that blocks from the 20th of 200 connections on, one of which comes each 10 ms, to four workers.
+/// `accepts`: who accepts each; `bound`: after how long the others see it.
+fn handed_to_a_blocked_one(bound: Duration, spread: Spread, accepts: impl Fn(usize) -> usize) -> u32 {
+    const WORKERS: usize = 4;
+    const BLOCKED: usize = 3;
+    const BEFORE: usize = 20;
+    let mut loads = [0u32; WORKERS];
+    let mut last: [usize; WORKERS] = [0, 1, 2, 3];
+    let mut handed = 0;
+    for number in 0..200 {
+        let own = accepts(number);
+        let since = Duration::from_millis(10) * number.saturating_sub(BEFORE) as u32;
+        if own == BLOCKED && number >= BEFORE {
+            // It waits in that one's own backlog, which nobody sees.
+            continue;
+        }
+        let load = |worker| (worker != BLOCKED || since <= bound).then_some(loads[worker]);
+        let target = choose(own, load(own), WORKERS, spread, last[own], load);
+        if target != own {
+            last[own] = target;
+        }
+        handed += u32::from(target == BLOCKED && number >= BEFORE);
+        loads[target] += 1;
+    }
+    handed
+}
+
+/// The figures of `BLOCKED_AFTER`.
+#[test]
+fn one_that_blocks_is_handed_nothing_for_long() {
+    let check = |bound, spread, accepts: fn(usize) -> usize, expected| {
+        assert_eq!(handed_to_a_blocked_one(bound, spread, accepts), expected, "{bound:?} {spread:?}");
+    };
+    check(Duration::MAX, Spread::Kernel, |number| number % 4, 21);
+    check(BLOCKED_AFTER, Spread::Kernel, |number| number % 4, 1);
+    check(Duration::MAX, Spread::Ours, |_| 0, 45);
+    check(BLOCKED_AFTER, Spread::Ours, |_| 0, 5);
+}
+
 #[test]
 fn what_waits_for_a_dead_worker_goes_to_the_others() {
     let handoff = Arc::new(Handoff::new(3).unwrap());

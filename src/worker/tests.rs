@@ -12,6 +12,7 @@ use turboapi_platform::handoff::{Handoff, Received};
 use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
 
 use super::*;
+use crate::balance::BLOCKED_AFTER;
 use crate::connection::tests::{Recorder, STREAMED, Told, shared};
 use crate::handler::{Ended, Outcome};
 use crate::limits::Limits;
@@ -698,6 +699,43 @@ fn a_full_worker_passes_all_on_and_stops_when_all_are_full() {
     assert_eq!(wants(&rig), Some(false));
     rig.play(Step::End { peer: first });
     assert_eq!((handoff.load(0), wants(&rig)), (Some(1), Some(true)));
+}
+
+#[test]
+fn what_blocks_is_seen_by_the_others_and_gets_nothing() {
+    let (mut rig, handoff) = rig_of_two(|_| {});
+    let busy_for = |rig: &Rig| handoff.busy_for(0, rig.stage.now());
+    rig.connect_and_say(GET);
+    rig.stage.advance(Duration::from_millis(7001));
+    assert_eq!(busy_for(&rig).as_secs(), 7, "its caller computes, and turns no more");
+    rig.turn(Wait::For(Duration::from_secs(1)));
+    rig.turn(Wait::Poll);
+    assert_eq!(busy_for(&rig), Duration::ZERO);
+    // A handler is called in a dispatch, long after the turn that brought the request.
+    rig.stage.push_turn(vec![]);
+    rig.worker.turn(Wait::Poll).unwrap();
+    rig.stage.advance(Duration::from_millis(2001));
+    assert_eq!(busy_for(&rig).as_secs(), 2);
+
+    // And the other way round.
+    let other = Seat::new(Arc::clone(&handoff), 1);
+    other.publish(Some(0));
+    other.publish_work(rig.stage.now());
+    rig.turn(Wait::Poll);
+    rig.connect();
+    assert_eq!(handed_over(&handoff), 1);
+    rig.stage.advance(BLOCKED_AFTER + Duration::from_millis(1));
+    rig.connect();
+    assert_eq!((handed_over(&handoff), rig.worker.connections_count()), (0, 2));
+    other.publish_wait();
+    rig.connect();
+    assert_eq!((handed_over(&handoff), rig.worker.connections_count()), (1, 2));
+
+    // One that drains has a successor, who writes in the same place.
+    rig.worker.drain(Duration::from_secs(5));
+    rig.turn(Wait::Poll);
+    rig.stage.advance(Duration::from_millis(2001));
+    assert_eq!(busy_for(&rig), Duration::ZERO);
 }
 
 #[test]

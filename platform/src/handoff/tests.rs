@@ -107,6 +107,30 @@ fn one_connection_goes_over_and_is_counted_once() {
 }
 
 #[test]
+fn who_waits_in_the_kernel_is_not_busy() {
+    let handoff = Arc::new(Handoff::new(2).unwrap());
+    let seat = Seat::new(Arc::clone(&handoff), 1);
+    let seconds = |count| handoff.started + Duration::from_secs(count);
+    let busy_for = |count| handoff.busy_for(1, seconds(count));
+    assert_eq!(busy_for(100), Duration::ZERO, "there is none");
+    seat.publish_work(seconds(100));
+    assert_eq!([99, 100, 103].map(busy_for), [0, 0, 3].map(Duration::from_secs));
+    assert_eq!(handoff.busy_for(0, seconds(103)), Duration::ZERO, "each has its own");
+    seat.publish_wait();
+    assert_eq!(busy_for(1000), Duration::ZERO);
+    // At the very start, and where the number begins anew, it is still no wait.
+    for start in [Duration::ZERO, Duration::from_millis(1 << 32)] {
+        seat.publish_work(handoff.started + start);
+        let after = handoff.busy_for(1, handoff.started + start + Duration::from_millis(501));
+        assert_eq!(after, Duration::from_millis(500), "its first millisecond is the second");
+    }
+    seat.publish_work(handoff.started + Duration::from_millis((1 << 32) - 300));
+    assert_eq!(handoff.busy_for(1, handoff.started + Duration::from_millis((1 << 32) + 200)).as_millis(), 500);
+    handoff.retire(1);
+    assert_eq!(busy_for(9_000_000), Duration::ZERO);
+}
+
+#[test]
 fn a_full_mailbox_gives_the_connection_back() {
     let handoff = Handoff::new(2).unwrap();
     let (mut peers, mut sent) = (Vec::new(), 0);
