@@ -86,7 +86,9 @@ limits! {
     linger_bytes_max: usize = 64 * KIB, from 0, to 16 * MIB;
     /// Bytes of answers that the peer has not taken, over which no further pipelined request is read.
     unsent_bytes_max: usize = 64 * KIB, from KIB, to 64 * MIB;
-    /// Open connections of one process; see `connections_max` for the default. Over it: stop accepting, never spin.
+    /// Open connections of one worker; see `connections_max` for the default. Over it: stop accepting, never spin. It is passed by
+    /// what has been accepted when it is reached: at most the rest of a batch (`IoConfig::accept_batch`, 64) for each listener, and
+    /// one connection for each other worker that saw the last room in the same moment. A drain serves the backlog besides.
     connections_max: usize = connections_max(1024), from 1, to 1 << 20;
     /// Handlers begun and not ended, on one worker. Takes thousands of suspended ones at some KiB each; over it, 503.
     handlers_in_flight_max: usize = 16_384, from 1, to 1 << 20;

@@ -236,7 +236,8 @@ pub struct IoConfig {
     pub receive_buffers: u32,
     /// Submission queue entries of a ring.
     pub ring_entries: u32,
-    /// Descriptors accepted in one turn before other work gets its share.
+    /// Connections accepted from one listener in one turn, before other work gets its share. After [`Platform::want_accept`]
+    /// has said no, those of the last turn are all that come.
     pub accept_batch: u32,
 }
 

@@ -102,18 +102,6 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
     Ok((socket, peer_address(&address)))
 }
 
-/// The other end of a connection; none for a Unix socket, or when it has gone.
-#[cfg(target_os = "linux")]
-pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
-    // SAFETY: all zero is a valid sockaddr_storage, of family "unspecified".
-    let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
-    let mut address_bytes = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    let (name, name_bytes) = ((&raw mut address).cast::<libc::sockaddr>(), &raw mut address_bytes);
-    // SAFETY: `name` has room for any address, and `name_bytes` says so.
-    check(unsafe { libc::getpeername(socket.as_raw_fd(), name, name_bytes) }).ok()?;
-    peer_address(&address)
-}
-
 /// Makes [`send`] keep its word on a socket of any origin. Elsewhere the flags of each send do that.
 #[cfg(target_os = "macos")]
 pub(crate) fn prepare(socket: BorrowedFd<'_>) -> io::Result<()> {

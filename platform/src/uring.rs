@@ -1,4 +1,4 @@
-//! The raw ring, Linux 6.1 and later: multishot accept and receive, buffers that the kernel picks when bytes arrive, sends
+//! The raw ring, Linux 6.1 and later: multishot receive, buffers that the kernel picks when bytes arrive, sends
 //! that leave together in the one system call that also waits. No TLS, no files, no registered descriptors.
 //!
 //! - A receive is armed once and stays. Its bytes come in a buffer of [`buffers`], which is ours until `rx_release`; an
@@ -273,7 +273,7 @@ impl Uring {
             match completion.kind() {
                 Kind::Receive => self.on_receive(id, completion, events)?,
                 Kind::Send => self.on_send(id, completion, events),
-                Kind::Accept => self.listeners.on_accept(completion, events),
+                Kind::Accept => self.listeners.on_accept(completion, self.accept_batch, events),
                 Kind::Watch => self.on_watch(completion, events),
                 Kind::Wake => {
                     self.is_waker_armed = completion.goes_on();
@@ -461,8 +461,7 @@ impl Uring {
             self.ring.cancel_all();
             self.ring.enter(Wait::For(left.min(CANCEL_AGAIN)))?;
             self.ring.take_completions(&mut completions);
-            // What was accepted last is closed.
-            completions.drain(..).for_each(|completion| drop(completion.into_socket()));
+            completions.clear();
         }
         Ok(())
     }

@@ -78,6 +78,7 @@ backends! {
     large_body_reaches_a_slow_reader sends_of_two_parts_arrive_in_order want_read_has_a_bound a_starved_pool_recovers
     poll_never_blocks_and_makes_progress a_time_out_is_never_early wakes_are_one_and_end_a_wait a_signal_is_no_error
     a_watch_is_level_triggered a_nested_watch_fires unlisten_serves_the_backlog want_accept_holds_the_backlog
+    a_burst_is_accepted_a_batch_at_a_time
     abort_is_a_reset linger_lets_the_peer_read linger_ends_by_time close_waits_for_the_send
     an_aborted_send_is_not_told a_reset_is_told_once old_ids_are_dead adopts_a_socketpair idle_connections_hold_no_buffer
     finish_gives_everything_back exhausted_descriptors_stall_and_recover many_connections_at_once calls_after_close_are_ignored
@@ -674,6 +675,31 @@ fn want_accept_holds_the_backlog<P: Platform>() {
     bench.finish();
 }
 
+/// However many come at once: who has no room for more than a few can say so in time.
+fn a_burst_is_accepted_a_batch_at_a_time<P: Platform>() {
+    const BATCH: usize = 8;
+    let mut bench = Bench::<P>::with(&IoConfig { accept_batch: BATCH as u32, ..IoConfig::default() });
+    let address = bench.listener.local_addr().unwrap();
+    bench.turn(Wait::Poll);
+    let peers: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    bench.until("Accepted", |bench| !bench.accepted.is_empty());
+    assert!(bench.accepted.len() <= BATCH, "{} in one turn", bench.accepted.len());
+    bench.platform.want_accept(LISTENER, false);
+    let before = bench.accepted.len();
+    for _ in 0..10 {
+        bench.turn(Wait::Poll);
+    }
+    assert_eq!(bench.accepted.len(), before);
+    bench.platform.want_accept(LISTENER, true);
+    bench.until("all", |bench| {
+        let before = bench.accepted.len();
+        bench.turn(Wait::For(Duration::from_millis(20)));
+        assert!(bench.accepted.len() - before <= BATCH, "{} in one turn", bench.accepted.len() - before);
+        bench.accepted.len() == peers.len()
+    });
+    bench.finish();
+}
+
 fn abort_is_a_reset<P: Platform>() {
     let mut bench = Bench::<P>::new();
     for in_flight in [None, Some(true), Some(false)] {
@@ -1004,7 +1030,7 @@ fn exhausted_descriptors_stall_and_recover<P: Platform>() {
     if !in_own_process::<P>("exhausted_descriptors_stall_and_recover") {
         return;
     }
-    // Before the listener is armed: a multishot accept keeps the limit that it was started under.
+    // Before the listener is armed: what accepts in the kernel's time may keep the limit that it was started under.
     let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
     // SAFETY: `limit` is readable during the call.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -213,6 +214,29 @@ def test_a_worker_without_room_is_no_target(tmp_path):
         # Whichever of the two it is: the worker that accepts learns of it.
         clients.pop().close()
         assert answer(late)
+        assert served.end() == 0
+
+
+@pytest.mark.parametrize("backend", ["auto", "epoll"])
+def test_a_burst_passes_the_bound_of_connections_by_a_batch_at_most(tmp_path, backend):
+    if backend != "auto" and sys.platform != "linux":
+        pytest.skip("epoll is Linux's")
+    with Served(tmp_path, "--workers", "1", "--connections-max", "10", "--port", "0", "--backend", backend) as served:
+        busy = connect(served.address)
+        ask(busy, "/busy")
+        time.sleep(0.1)
+        clients = [connect(served.address) for _ in range(200)]  # all of them wait in the backlog
+        for client in clients:
+            ask(client)
+        answer(busy)
+        time.sleep(0.5)
+        is_served = {client: bool(select.select([client], [], [], 0)[0]) for client in clients}
+        assert 9 <= sum(is_served.values()) <= 9 + 64
+        # The others have not been closed, and have their turn when there is room.
+        for client in sorted(clients, key=lambda client: not is_served[client]):
+            assert answer(client)
+            client.close()
+        busy.close()
         assert served.end() == 0
 
 

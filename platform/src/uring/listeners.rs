@@ -1,4 +1,8 @@
-//! Who accepts, and whether: one multishot accept per listener in the ring. The backlog of one that ends is emptied by plain calls.
+//! Who accepts, and whether. The ring tells that a backlog has something; plain calls take it, a batch in each turn.
+//!
+//! No multishot accept: it takes the whole backlog at once, however much that is, and whether or not there is room for it. What it
+//! has taken can be told to no other worker, and is lost with this one. It saves no system call either, as it does not say who
+//! the peer is.
 
 use std::io;
 use std::mem;
@@ -25,8 +29,9 @@ enum Accepting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InRing {
     Nothing,
-    Accept,
-    /// An accept that was told to end.
+    /// A poll, which ends when the backlog has something.
+    Poll,
+    /// One that was told to end.
     Cancelled,
 }
 
@@ -156,16 +161,16 @@ impl Listeners {
         while let Some(listener) = self.all.get_mut(index) {
             index += 1;
             match (listener.accepting, listener.in_ring) {
-                (Accepting::On, InRing::Accept) | (_, InRing::Cancelled) | (Accepting::Paused, InRing::Nothing) => {}
-                (_, InRing::Accept) => {
+                (Accepting::On, InRing::Poll) | (_, InRing::Cancelled) | (Accepting::Paused, InRing::Nothing) => {}
+                (_, InRing::Poll) => {
                     listener.in_ring = InRing::Cancelled;
                     ring.cancel(Kind::Accept, listener.identity());
                 }
                 (_, InRing::Nothing) if listener.retry_at.is_some_and(|retry_at| retry_at > Instant::now()) => {}
                 (Accepting::On, InRing::Nothing) => {
                     listener.retry_at = None;
-                    listener.in_ring = InRing::Accept;
-                    ring.accept(listener.descriptor, Kind::Accept.of(listener.identity()));
+                    listener.in_ring = InRing::Poll;
+                    ring.poll(listener.descriptor, false, Kind::Accept.of(listener.identity()));
                 }
                 (Accepting::Ending, InRing::Nothing) => {
                     listener.retry_at = None;
@@ -182,40 +187,37 @@ impl Listeners {
         }
     }
 
-    /// A connection, or the end of an accept.
-    pub(super) fn on_accept(&mut self, completion: Completion, events: &mut Vec<Event>) {
-        let socket = completion.into_socket();
+    /// A backlog has something, or its poll was told to end.
+    pub(super) fn on_accept(&mut self, completion: Completion, batch: u32, events: &mut Vec<Event>) {
         let found = self.all.iter().position(|listener| listener.identity() == completion.identity());
         debug_assert!(found.is_some(), "a listener is forgotten after its last completion");
-        // Without its listener the connection is closed here.
         let Some(index) = found else { return };
         let listener = &mut self.all[index];
-        if !completion.goes_on() {
-            listener.in_ring = InRing::Nothing;
-        }
-        if let Some(socket) = socket {
-            listener.told_of_stall = false;
-            let peer = socket::peer(std::os::fd::AsFd::as_fd(&socket));
-            return events.push(Event::Accepted { listener: listener.id, socket, peer });
-        }
-        let error = completion.error();
-        if socket::is_exhaustion(&error) {
-            listener.stall(error, events);
-        } else if error.raw_os_error() != Some(libc::ECANCELED)
-            && error.kind() != io::ErrorKind::WouldBlock
-            && !socket::is_of_one_connection(&error)
-            && !completion.goes_on()
-        {
+        listener.in_ring = InRing::Nothing;
+        // Of one that is to pause or end, `step` knows what to do.
+        let accepted = match completion.result {
+            0.. if listener.accepting == Accepting::On => listener.accept_rest(batch, events).map(drop),
+            0.. => Ok(()),
+            _ => match completion.error() {
+                error if error.raw_os_error() == Some(libc::ECANCELED) => Ok(()),
+                error if socket::is_exhaustion(&error) => {
+                    listener.stall(error, events);
+                    Ok(())
+                }
+                error => Err(error),
+            },
+        };
+        if let Err(error) = accepted {
             events.push(Event::ListenerGone { listener: listener.id, error: Some(error) });
             self.all.swap_remove(index);
         }
     }
 
-    /// A cancel found no accept to end: it had just ended, or has to be told again.
+    /// A cancel found no poll to end: it had just ended, or has to be told again.
     pub(super) fn on_cancel_failed(&mut self, identity: u64) {
         for listener in self.all.iter_mut().filter(|listener| listener.identity() == identity) {
             if listener.in_ring == InRing::Cancelled {
-                listener.in_ring = InRing::Accept;
+                listener.in_ring = InRing::Poll;
             }
         }
     }

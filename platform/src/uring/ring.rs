@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::ptr;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -29,6 +29,7 @@ const COMPLETIONS_MIN: u32 = 4096;
 pub(super) enum Kind {
     Receive,
     Send,
+    /// Of a listener: its backlog has something.
     Accept,
     Watch,
     Wake,
@@ -107,16 +108,6 @@ impl Completion {
     pub(super) fn error(self) -> io::Error {
         io::Error::from_raw_os_error(-self.result)
     }
-
-    /// The connection that an accept brought.
-    pub(super) fn into_socket(self) -> Option<OwnedFd> {
-        if self.kind() != Kind::Accept || self.result < 0 {
-            return None;
-        }
-        // SAFETY: the kernel has just made this descriptor for us and told it once. `Completion` is `Copy` for speed, and
-        // only the one place that handles an accept calls this.
-        Some(unsafe { OwnedFd::from_raw_fd(self.result) })
-    }
 }
 
 /// One ring.
@@ -171,12 +162,6 @@ impl Ring {
     pub(super) fn receive_once(&mut self, descriptor: RawFd, bytes_max: u32, user_data: u64) {
         let receive = opcode::Recv::new(Fd(descriptor), ptr::null_mut(), bytes_max).buf_group(GROUP).build();
         self.push_without_memory(receive.flags(squeue::Flags::BUFFER_SELECT).user_data(user_data));
-    }
-
-    /// Accepts, again and again: close-on-exec and non-blocking.
-    pub(super) fn accept(&mut self, descriptor: RawFd, user_data: u64) {
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        self.push_without_memory(opcode::AcceptMulti::new(Fd(descriptor)).flags(flags).build().user_data(user_data));
     }
 
     /// Tells when a descriptor is readable: once, or (`on_each_edge`) at once and each time that something new arrives.
