@@ -524,7 +524,7 @@ both_kinds = pytest.mark.parametrize("workers", [1, 2])
 
 
 @both_kinds
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_lets_requests_in_flight_end(tmp_path, workers, number):
     with Served(tmp_path, "--workers", str(workers)) as served:
         served.ready()
@@ -539,6 +539,41 @@ def test_a_signal_lets_requests_in_flight_end(tmp_path, workers, number):
         assert served.seen("^up$") == served.seen("^down$") == workers
         assert served.seen("stopping on") == 1
         assert not served.seen("ERROR|WARNING|Traceback")
+
+
+@both_kinds
+def test_a_closed_terminal_ends_it_once(tmp_path, workers):
+    """The shell and the kernel both say so, to all processes of the server; the requests in flight still end."""
+    path = tmp_path / "app.sock"
+    command = ("-m", "turboapi", "serve", "main:app", "--uds", str(path))
+    with Served(tmp_path, "--workers", str(workers), command=command) as served:
+        served.line("INFO ready$")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(20)
+            client.connect(str(path))
+            client.sendall(b"GET /wait HTTP/1.1\r\nhost: h\r\n\r\n")
+            served.line("^begun$")
+            for _ in range(2):
+                for pid in [served.process.pid, *children_of(served.process.pid)]:
+                    os.kill(pid, signal.SIGHUP)
+                time.sleep(0.2)
+            (tmp_path / "go").touch()
+            assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert served.end() == 0
+    assert not path.exists()
+
+
+@both_kinds
+def test_nohup_keeps_it(tmp_path, workers):
+    command = ("-c", "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); import turboapi.cli; turboapi.cli.main(sys.argv[1:])")
+    with Served(tmp_path, "serve", "main:app", "--port", "0", "--workers", str(workers), command=command) as served:
+        served.ready()
+        for pid in [served.process.pid, *children_of(served.process.pid)]:
+            os.kill(pid, signal.SIGHUP)
+        time.sleep(0.3)
+        assert served.get()[0] == 200
+        served.signal(signal.SIGTERM)
+        assert served.end() == 0
 
 
 @both_kinds

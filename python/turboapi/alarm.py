@@ -38,7 +38,9 @@ class Alarm:
     def __enter__(self) -> Self:
         if self._signals:
             self._wakeup = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
-            self._handlers = {number: signal.signal(number, ignore) for number in self._signals}
+            # `nohup` has SIGHUP ignored, so that what it starts outlives the terminal.
+            heard = [n for n in self._signals if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, ignore) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

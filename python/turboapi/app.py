@@ -88,7 +88,7 @@ class TurboAPI(RouteOptions, fastapi.FastAPI):
     """FastAPI with `run()`. Still an ordinary ASGI app: any other server can serve it too."""
 
     def run(self, host: str | None = None, port: int | None = None, workers: int | None = None, **options: Any) -> None:
-        """Serves until SIGINT or SIGTERM.
+        """Serves until SIGINT, SIGTERM or SIGHUP.
 
         Args:
             host: Address to listen on; None is `TURBOAPI_HOST`, and without that 127.0.0.1.

@@ -146,6 +146,8 @@ class Processes:
             logger.info("stopping on %s, requests in flight have %g s", number.name, self._config.drain_timeout)
             self._stop()
             return
+        if number == signal.SIGHUP:
+            return
         logger.warning("second signal (%s), ending at once", number.name)
         for child in self._children.values():
             os.kill(child.pid, signal.SIGKILL)

@@ -33,7 +33,9 @@ from .listeners import Listeners, Share, activated, inherit, open_place
 
 logger = logging.getLogger("turboapi")
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: SIGHUP comes when the terminal is closed, from the shell and from the kernel: a second one is no second wish. By default it ends a
+#: program at once, which leaves a Unix socket's file behind.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,7 @@ class Threads:
                 if self._parent is not None:
                     tell(self._parent, b"D")  # it starts our successor, for those who connect from now on
                 self._stop(is_last=self._parent is None)
-            elif self._parent is None:  # a child leaves that to its parent, as both get a Ctrl-C
+            elif self._parent is None and number != signal.SIGHUP:  # a child leaves that to its parent, as both get a Ctrl-C
                 logger.warning("second signal (%s), ending at once", signal.Signals(number).name)
                 end_process(128 + number)
         for worker in self._workers:
