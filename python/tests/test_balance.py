@@ -467,13 +467,42 @@ def test_sockets_of_systemd(tmp_path):
     assert Path(path).exists()  # systemd's, not ours
 
 
-def test_sockets_of_systemd_and_another_place(tmp_path):
+@pytest.mark.parametrize(
+    ("options", "variables", "seen"),
+    [
+        (["--port", "8001"], {}, "port is 8001"),
+        (["--port", "8000"], {}, "port is 8000"),  # the default, but somebody wants it
+        (["--host", "127.0.0.1"], {}, "host is '127.0.0.1'"),
+        ([], {"TURBOAPI_PORT": "8000"}, "port is 8000"),
+        (["--uds", "app.sock"], {}, "uds is 'app.sock'"),
+        (["--fd", "3"], {}, "fd is 3"),
+    ],
+)
+def test_sockets_of_systemd_and_another_place(tmp_path, monkeypatch, options, variables, seen):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     with (
         socket.create_server(("127.0.0.1", 0)) as web,
-        Served(tmp_path, "--port", "8001", descriptors=[web.fileno()], activates=True) as served,
+        Served(tmp_path, *options, descriptors=[web.fileno()], activates=True) as served,
     ):
         assert served.process.wait(20) == 1
-        assert "port is 8001, and systemd has handed down 1 socket (LISTEN_FDS); leave one of them out" in served.log
+        assert f"{seen}, and systemd has handed down 1 socket (LISTEN_FDS); leave one of them out" in served.log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has names without a file")
+def test_a_name_without_a_file_is_printed_as_others_print_it(tmp_path):
+    name = f"turboapi-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen()
+        with Served(tmp_path, "--workers", "2", "--fd", str(listener.fileno()), descriptors=[listener.fileno()]) as served:
+            assert f"serving unix:@{name} (fd {listener.fileno()}) with" in served.log
+            client = connect(f"\0{name}")
+            ask(client, "/scope")
+            assert answer(client) == f'{{"client":null,"server":["@{name}",null]}}'
+            client.close()
+            assert served.end() == 0
+        assert "\0" not in served.log
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,12 @@ class Config:
             raise two_places({name: values[name] for name in fields if name in values and any(name in place for place in PLACES)})
         return cls(**values)
 
+    @staticmethod
+    def places_given(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+        """Which settings that say where to listen were given, be it with their default value."""
+        fields = [field for field in dataclasses.fields(Config) if any(field.name in place for place in PLACES)]
+        return [field.name for field in fields if arguments.get(field.name) is not None or environment.get(variable_name(field))]
+
     def limits(self) -> dict[str, int | float]:
         """The limits by name, all of them set: what the Rust core takes."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.metadata["limit"]}

@@ -137,7 +137,7 @@ class Listeners:
     def address(self) -> tuple[str, int | None]:
         """Where the server is, as apps are told. Kept, as a forked worker closes the sockets that are not its own."""
         name = (self.by_worker[0] + self.shared)[0].getsockname()
-        return (name[0], name[1]) if isinstance(name, tuple) else (os.fsdecode(name), None)
+        return (name[0], name[1]) if isinstance(name, tuple) else (unix_name(name), None)
 
     def close(self) -> None:
         """Closes this process's sockets; those that a forked worker holds stay open in it. Removes the file of a Unix socket."""
@@ -359,12 +359,17 @@ def inherit(descriptors: list[tuple[int, str]], *, workers: int) -> Listeners:
                 port = port or name[1]
                 places.append(f"{Listeners(name[0], name[1], []).url} ({words})")
             else:
-                places.append(f"unix:{os.fsdecode(name)} ({words})")
+                places.append(f"unix:{unix_name(name)} ({words})")
     except BaseException:
         for listener in taken:
             listener.close()
         raise
     return Listeners("", port, [[] for _ in range(workers)], taken, tuple(places))
+
+
+def unix_name(name: str | bytes) -> str:
+    """What to call a Unix socket: its path, or as `ss` writes it `@name`, where it is in no folder and its name begins with NUL."""
+    return os.fsdecode(name).replace("\0", "@")
 
 
 def take(descriptor: int, words: str) -> socket.socket:

@@ -56,13 +56,16 @@ def run(app: Any, options: Mapping[str, Any]) -> None:
     except StartError as error:
         say(error)
         raise SystemExit(1) from None
-    code = serve(app, config)
+    code = serve(app, config, Config.places_given(options, os.environ))
     if code:
         raise SystemExit(code)
 
 
-def serve(app: Any, config: Config) -> int:
-    """Serves an app, or what a `Loader` loads, until SIGINT or SIGTERM.
+def serve(app: Any, config: Config, given: Sequence[str] = ()) -> int:
+    """Serves an app, or what a `Loader` loads, until it is told to stop.
+
+    Args:
+        given: the settings of where to listen that somebody has asked for.
 
     Returns:
         The exit code: 0 after a stop that was asked for, 1 after an error, which has been said on stderr.
@@ -72,7 +75,7 @@ def serve(app: Any, config: Config) -> int:
         logger.warning(line)
     threads_before = set(threading.enumerate())
     try:
-        code = start(app, config)
+        code = start(app, config, given)
     except StartError as error:
         say(error)
         return 1
@@ -82,7 +85,7 @@ def serve(app: Any, config: Config) -> int:
     return code
 
 
-def start(app: Any, config: Config) -> int:
+def start(app: Any, config: Config, given: Sequence[str]) -> int:
     """Chooses threads or processes, opens the listeners, runs the workers.
 
     Raises:
@@ -105,7 +108,7 @@ def start(app: Any, config: Config) -> int:
     )
     # Before anything listens: nobody is to connect to what cannot serve.
     backend = backend_in_words(config)
-    listeners = handed_down(sockets, config, workers) if sockets else open_place(config, workers=workers, late=uses_processes)
+    listeners = handed_down(sockets, config, workers, given) if sockets else open_place(config, workers=workers, late=uses_processes)
     kind = "process" if uses_processes else "thread"
     logger.info("serving %s with %d worker %s%s, %s", listeners.words, workers, kind, plural(workers, kind), backend)
     try:
@@ -121,19 +124,17 @@ def start(app: Any, config: Config) -> int:
         listeners.close()
 
 
-def handed_down(sockets: list[tuple[int, str]], config: Config, workers: int) -> Listeners:
+def handed_down(sockets: list[tuple[int, str]], config: Config, workers: int, given: Sequence[str]) -> Listeners:
     """The listeners that systemd has opened for us.
 
     Raises:
         ListenError: the settings name another place, or one of them is no listener.
     """
-    for name in ("host", "port", "uds", "fd"):
-        value = getattr(config, name)
-        if value != getattr(Config, name):
-            raise ListenError(
-                f"{name} is {value!r}, and systemd has handed down {len(sockets)} socket{plural(len(sockets), 'socket')} (LISTEN_FDS); "
-                "leave one of them out"
-            )
+    for name in given:
+        raise ListenError(
+            f"{name} is {getattr(config, name)!r}, and systemd has handed down {len(sockets)} socket{plural(len(sockets), 'socket')} "
+            "(LISTEN_FDS); leave one of them out"
+        )
     return inherit(sockets, workers=workers)
 
 
