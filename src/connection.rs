@@ -354,7 +354,7 @@ impl Connection {
                         }
                         Ok(Parsed::NeedMore) => return at,
                         Err(reason) => {
-                            self.refuse(reason, false, shared);
+                            self.refuse(reason, head::asks_for_head(rest), shared);
                             return bytes.len();
                         }
                     }
@@ -753,7 +753,10 @@ impl Connection {
             // Requests that wait for the peer to read, or for other connections, may be whole.
             Phase::Head if self.waits_turn || (!self.takes_more(shared) && !self.pending.is_empty()) => {}
             Phase::Head if !self.has_begun_head() => self.close(Close::AfterSend),
-            Phase::Head => self.refuse(BadRequest::CutShort, false, shared),
+            Phase::Head => {
+                let is_head = head::asks_for_head(self.pending.rest());
+                self.refuse(BadRequest::CutShort, is_head, shared);
+            }
             Phase::Body(held) => {
                 let is_head = held.head.method == Method::Head;
                 self.refuse(BadRequest::CutShort, is_head, shared);
@@ -786,7 +789,8 @@ impl Connection {
             Phase::Head if !self.has_begun_head() => self.close(Close::AfterSend),
             Phase::Head => {
                 let seconds = shared.limits.head_timeout.as_secs();
-                self.refuse(BadRequest::HeadTimeout { seconds }, false, shared);
+                let is_head = head::asks_for_head(self.pending.rest());
+                self.refuse(BadRequest::HeadTimeout { seconds }, is_head, shared);
             }
             Phase::Body(held) => {
                 let is_head = held.head.method == Method::Head;

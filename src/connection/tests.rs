@@ -1263,6 +1263,13 @@ fn a_head_has_its_time_however_it_comes() {
     rig.expire_at(14.1);
     assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.close), (refusal.clone(), LINGER));
 
+    // RFC 9110 §9.3.2: no body for who has said HEAD.
+    let mut rig = Rig::new(|_| {});
+    rig.receive(b"\r\nHEAD /");
+    rig.expire_at(10.1);
+    let bodiless = refused_head(BadRequest::HeadTimeout { seconds: 10 });
+    assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.close), (bodiless, LINGER));
+
     // The second head has a time of its own; and the one that was begun behind an answer begins when it is looked at.
     let mut rig = Rig::new(|_| {});
     rig.at(1.0).receive(b"GET");

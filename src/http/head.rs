@@ -187,6 +187,13 @@ pub fn parse(bytes: &[u8], scan: &mut Scan, limits: &Limits, head: &mut Head) ->
     parse_by_lines(window, scan, limits, head)
 }
 
+/// Whether a head of which this has come asks for HEAD, right or wrong otherwise: its refusal has no body either (RFC 9110
+/// §9.3.2). Nothing is refused for what is behind the method before that is known.
+#[must_use]
+pub fn asks_for_head(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"HEAD ")
+}
+
 /// The common case: a whole head, nothing wrong with it, at most 32 headers. `None` is anything else, and `parse_by_lines`
 /// says what; it would have filled `head` in the same way.
 fn parse_at_once(window: &[u8], limits: &Limits, head: &mut Head) -> Option<()> {
