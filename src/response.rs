@@ -625,6 +625,8 @@ impl Answer<'_> {
         headers.write(out, status == 204);
         if headers.content_length.is_none() && encode::may_have_body(status) {
             match body_bytes {
+                // RFC 9110 §8.6: in the answer to a HEAD it is what GET would have, and who made no body has not said that.
+                Some(0) if self.state.is_head => {}
                 Some(length) => write_content_length(length, out),
                 None if !self.state.is_http_1_0 => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
                 None => {}

@@ -121,6 +121,10 @@ fn whole_answers() {
     check(GET, 200, &[("A", "b")], "", Ok("HTTP/1.1 200 OK\r\nA: b\r\ncontent-length: 0\r\n\r\n"));
     check(GET, 299, &[], "", Ok("HTTP/1.1 299 \r\ncontent-length: 0\r\n\r\n"));
     check(HEAD, 200, &[], "hi", Ok("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"));
+    // RFC 9110 §8.6: the length is what GET would have. A handler that made no body did not say that GET has none.
+    check(HEAD, 200, &[], "", Ok("HTTP/1.1 200 OK\r\n\r\n"));
+    check("HEAD / HTTP/1.0", 200, &[], "", Ok("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"));
+    check(HEAD, 200, &[("Content-Length", "0")], "", Ok("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     // A HEAD's handler may know a length without making a body.
     check(HEAD, 200, &[("Content-Length", "9")], "", Ok("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"));
     check(GET, 200, &[("content-length", "2")], "hi", Ok("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"));
