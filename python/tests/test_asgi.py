@@ -6,7 +6,7 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
@@ -148,11 +148,31 @@ def test_the_scope():
         "scheme": "http",
         "method": "PATCH",
         "root_path": "/api",
-        "path": "/a b/ü",
-        "raw_path": b"/a%20b/%C3%BC",
+        "path": "/api/a b/ü",
+        "raw_path": b"/api/a%20b/%C3%BC",
         "query_string": b"x=%20&y",
         "headers": [(b"host", b"test"), (b"x-name", b"One"), (b"x-name", b"two"), (b"content-length", b"7")],
     }
+
+
+def test_root_path_is_what_a_proxy_took_off():
+    app = FastAPI()
+
+    @app.get("/url/")
+    def url(request: Request):
+        return str(request.url)
+
+    @app.get("/native")
+    def native():
+        return "native"
+
+    with TestServer(app, root_path="/api") as server, Peer(server.port) as peer:
+        assert peer.get("/url/").json() == "http://test/api/url/"
+        assert peer.get("/url").header("location") == "http://test/api/url/"
+        assert peer.get("/native").json() == "native"
+        # Not taken off: both ways of answering look for the rest of what the client has asked for.
+        assert peer.get("/api/url/").status == 404
+        assert peer.get("/api/native").status == 404
 
 
 def test_each_request_has_a_scope_of_its_own():

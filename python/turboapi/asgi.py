@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from fastapi.encoders import jsonable_encoder
 from starlette.requests import ClientDisconnect
@@ -52,6 +53,7 @@ class Gateway:
         self._loop = loop
         self._server = server
         self._root_path = root_path
+        self._raw_root_path = quote(root_path).encode("ascii")
         self._request_state = request_state
         self._exceptions = exceptions
         #: Requests that are being answered.
@@ -59,6 +61,7 @@ class Gateway:
 
     def start(self, app: AsgiApp, exchange: Exchange, **further: Any) -> None:
         """Calls the app for this request: its first step at once, the rest as a task of the loop."""
+        # The path is the client's: a proxy that serves the app under root_path has taken that off.
         scope: Scope = {
             "type": "http",
             "asgi": VERSION,
@@ -68,8 +71,8 @@ class Gateway:
             "scheme": "http",
             "method": exchange.method,
             "root_path": self._root_path,
-            "path": exchange.path,
-            "raw_path": exchange.raw_path,
+            "path": self._root_path + exchange.path,
+            "raw_path": self._raw_root_path + exchange.raw_path,
             "query_string": exchange.query_string,
             "headers": exchange.headers,
             "state": self._request_state(),
