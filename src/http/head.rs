@@ -175,7 +175,8 @@ pub struct Scan {
 /// ends. The answer does not depend on how the bytes were cut.
 ///
 /// # Errors
-/// What the peer did wrong. Of several things, the one that a reader of the bytes meets first, by line.
+/// What the peer did wrong. Of several things: what is wrong with the request line; then, by line, an end in LF or a limit that
+/// is passed; then the form of the header lines; and last what they say.
 pub fn parse(bytes: &[u8], scan: &mut Scan, limits: &Limits, head: &mut Head) -> Result<Parsed<()>, BadRequest> {
     // What follows the head is not looked at, however much there is.
     let window = &bytes[..bytes.len().min(limits.head_bytes_max + 1)];

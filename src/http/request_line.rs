@@ -13,7 +13,8 @@ const METHOD_BYTES_MAX: usize = 32;
 /// Reads the line at `span` of `bytes` (without its CRLF) into the head.
 ///
 /// # Errors
-/// What is wrong with the line; 505 for a version that we do not speak comes before anything about the target.
+/// What is wrong with the line. A version that we do not speak, 505, comes before CONNECT and the target's form, and behind a
+/// byte that no target has.
 pub(super) fn parse(bytes: &[u8], span: Span, head: &mut Head) -> Result<(), BadRequest> {
     let (start, line) = (span.start as usize, span.of(bytes));
     let method_end = method_end(line)?;
