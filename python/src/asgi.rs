@@ -101,6 +101,13 @@ impl Later {
         lock(&self.suspended).insert(id, (task, completion));
     }
 
+    /// The peer of a request that waits has ended its side, or gone: it may yet be answered by something that has to know.
+    pub fn note_end(&self, id: RequestId, how: Ended) {
+        if let Some((_, completion)) = lock(&self.suspended).get(&id) {
+            completion.get().note_end(how);
+        }
+    }
+
     /// It is over.
     pub fn resume(&self, id: RequestId) -> Option<Suspended> {
         lock(&self.suspended).remove(&id)
@@ -179,7 +186,10 @@ struct State {
     /// Until the app has returned.
     ticket: Option<Ticket>,
     unsent: usize,
-    disconnected: bool,
+    /// The peer waits no longer, or has everything.
+    is_over: bool,
+    /// The server ends, and an event stream is to come to an end before.
+    is_told_to_end: bool,
     gone: bool,
     /// Whether the part of the body that came with the head was read.
     has_read: bool,
@@ -188,19 +198,35 @@ struct State {
     on_writable: Option<Py<PyAny>>,
     on_body: Option<Py<PyAny>>,
     on_disconnect: Option<Py<PyAny>>,
+    on_over: Option<Py<PyAny>>,
+}
+
+impl State {
+    fn is_disconnected(&self) -> bool {
+        self.is_over || self.is_told_to_end
+    }
+
+    fn note_end(&mut self, how: Ended) {
+        self.is_over = true;
+        self.gone |= how == Ended::Gone;
+    }
 }
 
 impl Exchange {
-    /// Makes one, and hands it and `argument` to `hook`, which begins to answer.
+    /// Makes one, and hands it and `argument` to `hook`, which begins to answer. `ended`: what its peer has done meanwhile.
     pub fn begin(
         py: Python<'_>,
         request: Retained,
         later: &Arc<Later>,
         hook: &Py<PyAny>,
         argument: Option<Py<PyAny>>,
+        ended: Option<Ended>,
     ) -> PyResult<()> {
         let id = request.id;
-        let state = State { ticket: Some(Ticket::new(later)), ..State::default() };
+        let mut state = State { ticket: Some(Ticket::new(later)), ..State::default() };
+        if let Some(how) = ended {
+            state.note_end(how);
+        }
         let exchange = Py::new(py, Self { request, later: Arc::clone(later), state: Mutex::new(state) })?;
         lock(&later.exchanges).insert(id, exchange.clone_ref(py));
         let hook = hook.bind(py);
@@ -237,7 +263,7 @@ impl Exchange {
             if !state.is_event_stream || state.is_complete {
                 return;
             }
-            state.disconnected = true;
+            state.is_told_to_end = true;
             state.on_disconnect.take()
         };
         call_back(py, disconnect);
@@ -245,16 +271,15 @@ impl Exchange {
 
     /// The peer waits no longer, or has everything.
     pub fn ended(&self, py: Python<'_>, how: Ended) {
-        let (writable, body, disconnect) = {
+        let callbacks = {
             let mut state = lock(&self.state);
-            state.disconnected = true;
-            state.gone |= how == Ended::Gone;
+            state.note_end(how);
             let writable = if how == Ended::HalfClosed { None } else { state.on_writable.take() };
-            (writable, state.on_body.take(), state.on_disconnect.take())
+            [writable, state.on_body.take(), state.on_disconnect.take(), state.on_over.take()]
         };
-        call_back(py, writable);
-        call_back(py, body);
-        call_back(py, disconnect);
+        for callback in callbacks {
+            call_back(py, callback);
+        }
     }
 }
 
@@ -313,7 +338,7 @@ impl Exchange {
         let (bytes, is_complete) = self.later.take_body(id);
         let mut state = lock(&self.state);
         // Its end was not told, and will not be: what is here must not pass for a part of something whole.
-        if state.disconnected && !is_complete {
+        if state.is_over && !is_complete {
             return Ok(None);
         }
         let beginning = if state.has_read { &[] } else { self.request.body() };
@@ -341,9 +366,16 @@ impl Exchange {
         drop(former);
     }
 
+    /// Whether `receive` gives a disconnect: the answer is over, or the server ends and this is an event stream.
     #[getter]
     fn disconnected(&self) -> bool {
-        lock(&self.state).disconnected
+        lock(&self.state).is_disconnected()
+    }
+
+    /// Whether the peer waits no longer, or has everything.
+    #[getter]
+    fn over(&self) -> bool {
+        lock(&self.state).is_over
     }
 
     #[getter]
@@ -366,7 +398,7 @@ impl Exchange {
         }
         state.is_started = true;
         state.is_event_stream = headers.is_event_stream();
-        state.disconnected |= state.is_event_stream && self.later.is_draining.load(Ordering::Relaxed);
+        state.is_told_to_end |= state.is_event_stream && self.later.is_draining.load(Ordering::Relaxed);
         state.promised = headers.content_length().filter(|_| self.request.may_have_body(status));
         state.start = Some((status, headers));
         Ok(())
@@ -422,14 +454,28 @@ impl Exchange {
         Ok(())
     }
 
-    /// Calls back once when the peer is gone or the answer is complete.
+    /// Calls back once when `disconnected` becomes true.
     fn on_disconnect(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         let mut state = lock(&self.state);
-        if state.disconnected {
+        if state.is_disconnected() {
             drop(state);
             callback.call0(py)?;
         } else {
             let former = state.on_disconnect.replace(callback);
+            drop(state);
+            drop(former);
+        }
+        Ok(())
+    }
+
+    /// Calls back once when `over` becomes true.
+    fn on_over(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if state.is_over {
+            drop(state);
+            callback.call0(py)?;
+        } else {
+            let former = state.on_over.replace(callback);
             drop(state);
             drop(former);
         }
@@ -442,7 +488,7 @@ impl Exchange {
         state.ticket = None;
         if !state.is_complete {
             state.is_complete = true;
-            let was_told_to_end = state.is_event_stream && state.disconnected && !state.gone;
+            let was_told_to_end = state.is_event_stream && state.is_disconnected() && !state.gone;
             let part = match state.start.take() {
                 // Each event is complete by itself, so the stream is too.
                 None if was_told_to_end => Part::Body { data: Bytes::new(), more: false },
@@ -460,6 +506,7 @@ impl Exchange {
             visit.call(&state.on_writable)?;
             visit.call(&state.on_body)?;
             visit.call(&state.on_disconnect)?;
+            visit.call(&state.on_over)?;
         }
         Ok(())
     }
@@ -467,7 +514,7 @@ impl Exchange {
     fn __clear__(&self) {
         let callbacks = {
             let mut state = lock(&self.state);
-            (state.on_writable.take(), state.on_body.take(), state.on_disconnect.take())
+            (state.on_writable.take(), state.on_body.take(), state.on_disconnect.take(), state.on_over.take())
         };
         drop(callbacks); // Outside of the lock: the end of an object may run any Python code.
     }

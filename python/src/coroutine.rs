@@ -10,6 +10,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turboapi_core::connection::Part;
+use turboapi_core::handler::Ended;
 
 use crate::asgi::{Exchange, Later, Ticket};
 use crate::handler::Hooks;
@@ -121,6 +122,8 @@ pub struct Call {
     pub ticket: Ticket,
     /// What was asked for.
     pub request: Retained,
+    /// What its peer has done meanwhile.
+    pub ended: Option<Ended>,
 }
 
 impl Completion {
@@ -134,6 +137,13 @@ impl Completion {
         drop(self.take());
     }
 
+    /// The peer has ended its side, or gone.
+    pub fn note_end(&self, how: Ended) {
+        if let Some(call) = &mut *self.call.lock().unwrap_or_else(PoisonError::into_inner) {
+            call.ended = Some(how);
+        }
+    }
+
     fn take(&self) -> Option<Call> {
         self.call.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -141,7 +151,7 @@ impl Completion {
 
 impl Call {
     fn answer(self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Self { plan, types, hooks, later, ticket, request } = self;
+        let Self { plan, types, hooks, later, ticket, request, ended } = self;
         let py = future.py();
         drop(ticket);
         drop(later.resume(request.id));
@@ -152,10 +162,10 @@ impl Call {
         let part = match rendered {
             Ok(Rendered::Json { status }) => Part::Json { status, body: Bytes::from(body) },
             Ok(Rendered::Whole { status, headers, body }) => Part::Whole { status, headers, body },
-            Ok(Rendered::Object(object)) => return Exchange::begin(py, request, &later, &hooks.respond, Some(object)),
+            Ok(Rendered::Object(object)) => return Exchange::begin(py, request, &later, &hooks.respond, Some(object), ended),
             Err(error) => {
                 let exception = error.into_value(py).into_any();
-                return Exchange::begin(py, request, &later, &hooks.raised, Some(exception));
+                return Exchange::begin(py, request, &later, &hooks.raised, Some(exception), ended);
             }
         };
         later.push(request.id, part);

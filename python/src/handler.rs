@@ -144,8 +144,9 @@ impl PythonHandler {
                 Notice::Ended(how) => {
                     let exchange =
                         if how == Ended::HalfClosed { self.later.exchange(py, id) } else { self.later.forget(id) };
-                    if let Some(exchange) = exchange {
-                        exchange.get().ended(py, how);
+                    match exchange {
+                        Some(exchange) => exchange.get().ended(py, how),
+                        None => self.later.note_end(id, how),
                     }
                 }
             }
@@ -340,6 +341,7 @@ impl<'py> Attached<'_, 'py> {
             later: Arc::clone(&handler.later),
             ticket: Ticket::new(&handler.later),
             request: Retained::new(request),
+            ended: None,
         })
     }
 
@@ -393,7 +395,7 @@ impl<'py> Attached<'_, 'py> {
         let hooks = Arc::clone(&self.handler.hooks);
         let started =
             self.handler.asyncio.show(py).and_then(|()| {
-                Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument)
+                Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument, None)
             });
         match started {
             Ok(()) => Outcome::Later,

@@ -141,7 +141,7 @@ def test_the_scope():
     assert scope.pop("state") == {}
     assert scope == {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "server": ("127.0.0.1", server.port),
         "client": client,

@@ -35,7 +35,11 @@ class Exchange:
     @property
     def client(self) -> tuple[str, int] | None: ...
     @property
-    def disconnected(self) -> bool: ...
+    def disconnected(self) -> bool:
+        """Whether the answer is `over`, or the server ends and this is an event stream."""
+    @property
+    def over(self) -> bool:
+        """Whether the peer waits no longer, or has everything."""
     @property
     def started(self) -> bool: ...
     @property
@@ -46,7 +50,12 @@ class Exchange:
     def on_body(self, callback: Callable[[], object]) -> None:
         """Calls back once, on the worker's thread, when more of the body has come or none will. In place of any former callback."""
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Begins the answer; nothing is sent before the first `send`. Raises ValueError for what HTTP cannot hold."""
+        """Begins the answer; nothing is sent before the first `send`.
+
+        Raises:
+            RuntimeError: it was begun before.
+            ValueError: HTTP cannot hold it; nothing of it is sent.
+        """
     def send(self, data: bytes, more: bool) -> bool:
         """Sends a part of the body. True: so much is unsent that the caller should wait for `on_writable`.
 
@@ -57,7 +66,9 @@ class Exchange:
     def on_writable(self, callback: Callable[[], object]) -> None:
         """Calls back once, on the worker's thread, when what was sent has left or the peer is gone. In place of any former callback."""
     def on_disconnect(self, callback: Callable[[], object]) -> None:
-        """Calls back once, on the worker's thread, when the peer is gone or the answer is complete. In place of any former callback."""
+        """Calls back once, on the worker's thread, when `disconnected` becomes true. In place of any former callback."""
+    def on_over(self, callback: Callable[[], object]) -> None:
+        """Calls back once, on the worker's thread, when `over` becomes true. In place of any former callback."""
     def finish(self) -> bool:
         """The app has returned or raised. True: its answer is complete. If not: a 500 if nothing was sent, else the connection is cut."""
 

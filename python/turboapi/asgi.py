@@ -7,13 +7,15 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
 from fastapi.encoders import jsonable_encoder
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from ._core import Exchange
 
@@ -23,12 +25,22 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 AsgiApp = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
-VERSION = {"version": "3.0", "spec_version": "2.4"}
+#: Not 2.4, where only what is sent tells of a peer that has gone: Starlette would leave a stream that waits for its next event alone,
+#: for ever. Under 2.3 it listens, and cancels the stream.
+VERSION = {"version": "3.0", "spec_version": "2.3"}
 TASK_NAME = "turboapi-request"
 
 
+#: Parts of a stream that are dropped while who listens for its end comes to end it. One that goes on all the same shall not for ever.
+DROPPED_MAX = 16
+
+#: Of these the ones that are dropped at once, as it is better cancelled in its own `await` than in `send`: then its `finally` runs at
+#: once, not when its generator is collected.
+DROPPED_AT_ONCE_MAX = 4
+
+
 class ClientDisconnectedError(OSError):
-    """An answer was sent to a peer that has gone. ASGI 2.4 wants an OSError here, and frameworks know what it means."""
+    """A stream goes on for a peer that has gone. An OSError, as ASGI 2.4 wants it, and frameworks know what it means."""
 
 
 class Gateway:
@@ -145,12 +157,16 @@ def in_one_line(scope: Scope, error: BaseException) -> str:
 class Call:
     """`receive` and `send` of one request. Any number of tasks of the app may wait in them."""
 
-    __slots__ = ("_disconnected", "_exchange", "_is_body_received", "_readable", "_writable")
+    __slots__ = ("_disconnected", "_dropped_count", "_exchange", "_is_body_received", "_listeners_count", "_over", "_readable", "_writable")
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._is_body_received = False
+        #: Who waits for the end, or has been told of it.
+        self._listeners_count = 0
+        self._dropped_count = 0
         self._disconnected: asyncio.Event | None = None
+        self._over: asyncio.Event | None = None
         self._readable: asyncio.Event | None = None
         self._writable: asyncio.Event | None = None
 
@@ -159,7 +175,9 @@ class Call:
 
         A body that breaks off ends with `http.disconnect`, and what had come of it is not given any more.
         """
-        while not self._is_body_received:
+        listens = is_in_listener(sys._getframe(1))
+        # The listener would read the body away from a stream that is made of it, and throw it away.
+        while not (self._is_body_received or listens):
             part = self._exchange.read()
             if part is not None:
                 body, more = part
@@ -173,26 +191,51 @@ class Call:
             self._readable.clear()
             self._exchange.on_body(self._readable.set)
             await self._readable.wait()
+        self._listeners_count += 1
+        try:
+            await self._disconnect(heeds_drain=not listens)
+        except BaseException:
+            self._listeners_count -= 1  # looked, and went, as `request.is_disconnected()` does
+            raise
+        return {"type": "http.disconnect"}
+
+    async def _disconnect(self, heeds_drain: bool) -> None:
         if not self._exchange.disconnected:
             if self._disconnected is None:
-                # One for all who ask, however often: most of them look and go, as `request.is_disconnected()` does.
+                # One for all who ask, however often: most of them look and go.
                 self._disconnected = asyncio.Event()
                 self._exchange.on_disconnect(self._disconnected.set)
             await self._disconnected.wait()
-        return {"type": "http.disconnect"}
+        if not (self._exchange.over or heeds_drain):
+            # The server ends, and this is an event stream. It may ask, and say goodbye; the listener would cancel it.
+            if self._over is None:
+                self._over = asyncio.Event()
+                self._exchange.on_over(self._over.set)
+            await self._over.wait()
 
     async def send(self, message: Message) -> None:
         """A part of the answer. Waits while the peer is too slow to take what was sent before.
 
+        What is sent to a peer that has gone is dropped, if nothing is to follow it: what the app does after its answer (a background
+        task, the end of a dependency) is no less due. So is a part of a stream, if the app is about to learn of it by `receive`.
+
         Raises:
-            ClientDisconnectedError: the peer has gone.
+            ClientDisconnectedError: the peer has gone, and the app goes on.
             RuntimeError: the messages come in an order that has no meaning or have an unknown type, or the body does not fit
                 the app's own Content-Length.
             ValueError: a header or status that HTTP cannot hold; nothing of it was sent.
         """
         kind = message["type"]
         if kind == "http.response.body":
-            is_full = self._send_body(message.get("body", b""), bool(message.get("more_body", False)))
+            data, more = message.get("body", b""), bool(message.get("more_body", False))
+            # A memoryview first: bytes(7) would be seven zeros.
+            data = data if type(data) is bytes else bytes(memoryview(data))
+            try:
+                is_full = self._exchange.send(data, more)
+            except OSError as error:
+                if more:
+                    await self._drop(error)
+                return
             if is_full:
                 if self._writable is None:
                     self._writable = asyncio.Event()
@@ -204,9 +247,24 @@ class Call:
         else:
             raise RuntimeError(f"message type is {kind!r}, allowed are http.response.start and http.response.body")
 
-    def _send_body(self, data: Any, more: bool) -> bool:
-        try:
-            # A memoryview first: bytes(7) would be seven zeros.
-            return self._exchange.send(data if type(data) is bytes else bytes(memoryview(data)), more)
-        except OSError as error:
+    async def _drop(self, error: OSError) -> None:
+        if not self._listeners_count or self._dropped_count == DROPPED_MAX:
             raise ClientDisconnectedError(str(error)) from None
+        self._dropped_count += 1
+        if self._dropped_count > DROPPED_AT_ONCE_MAX:
+            await asyncio.sleep(0)  # for a stream that never waits
+
+
+#: Frames between `receive` and the listener: one, and four more for each BaseHTTPMiddleware.
+LISTENER_DEPTH_MAX = 16
+
+
+def is_in_listener(frame: FrameType | None) -> bool:
+    """Whether this call was made by the part of Starlette's StreamingResponse that cancels its stream when the peer has gone."""
+    for _ in range(LISTENER_DEPTH_MAX):
+        if frame is None:
+            return False
+        if frame.f_code is StreamingResponse.listen_for_disconnect.__code__:
+            return True
+        frame = frame.f_back
+    return False
