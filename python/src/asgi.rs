@@ -388,7 +388,8 @@ impl Exchange {
         lock(&self.state).is_complete
     }
 
-    /// Begins the answer. Nothing is sent before the first `send`.
+    /// Begins the answer. Nothing is sent before the first `send`, but for the head of an event stream: its first event may be
+    /// long in coming, and a browser calls the stream open when it has the head.
     fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let status = crate::response::checked_status(status)?;
         let headers = crate::response::headers_from(headers)?;
@@ -400,7 +401,11 @@ impl Exchange {
         state.is_event_stream = headers.is_event_stream();
         state.is_told_to_end |= state.is_event_stream && self.later.is_draining.load(Ordering::Relaxed);
         state.promised = headers.content_length().filter(|_| self.request.may_have_body(status));
-        state.start = Some((status, headers));
+        if state.is_event_stream {
+            self.later.push(self.request.id, Part::Start { status, headers });
+        } else {
+            state.start = Some((status, headers));
+        }
         Ok(())
     }
 

@@ -101,6 +101,10 @@ def make_app():
         await gone()
         return JSONResponse("whole", background=BackgroundTask(end))
 
+    @app.get("/events")
+    async def events():
+        return stream(waiting(None), media_type="text/event-stream")
+
     return app
 
 
@@ -157,3 +161,10 @@ def test_a_half_closed_stream_that_waits():
         assert app.begun.wait(PATIENCE)
         peer.socket.shutdown(socket.SHUT_WR)
         assert app.ended.wait(PATIENCE)
+
+
+def test_the_head_of_an_event_stream_does_not_wait_for_an_event():
+    """A browser calls it open when it has the head."""
+    with TestServer(make_app()) as server, Peer(server.port) as peer:
+        peer.ask("/events")
+        assert b"200 OK" in peer.until(b"\r\n\r\n")

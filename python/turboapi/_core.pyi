@@ -50,7 +50,7 @@ class Exchange:
     def on_body(self, callback: Callable[[], object]) -> None:
         """Calls back once, on the worker's thread, when more of the body has come or none will. In place of any former callback."""
     def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Begins the answer; nothing is sent before the first `send`.
+        """Begins the answer; nothing is sent before the first `send`, but for the head of an event stream.
 
         Raises:
             RuntimeError: it was begun before.
