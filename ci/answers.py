@@ -36,7 +36,6 @@ REQUESTS = [
 
 #: Notes of level WARN that are the app's affair or ours here: by the note's name, why.
 EXCUSED = {
-    "FRESHNESS_HEURISTIC": "how long an answer may be kept only the app knows (Cache-Control); a server that said so would be wrong",
     "STATUS_BAD_REQUEST": "one request is bad on purpose",
 }
 

@@ -173,6 +173,14 @@ impl Headers {
     }
 }
 
+/// A line that each answer has that has none of this name itself.
+#[derive(Debug)]
+struct DefaultLine {
+    name: Box<[u8]>,
+    /// With its name and its CRLF.
+    line: Vec<u8>,
+}
+
 /// The lines that each answer begins with, `date` among them, refreshed once a second.
 #[derive(Debug)]
 pub struct Preamble {
@@ -180,7 +188,8 @@ pub struct Preamble {
     sends_date: bool,
     /// `server: …` with its CRLF, or empty.
     server_line: Vec<u8>,
-    /// The status line of a 200 and both lines, joined.
+    defaults: Vec<DefaultLine>,
+    /// The status line of a 200 and all of these lines, joined.
     ok: Vec<u8>,
 }
 
@@ -192,9 +201,35 @@ impl Preamble {
         if let Some(name) = server {
             write_header(b"server", name.as_bytes(), &mut server_line);
         }
-        let mut preamble = Self { date: DateCache::default(), sends_date, server_line, ok: Vec::new() };
+        let (date, defaults, ok) = (DateCache::default(), Vec::new(), Vec::new());
+        let mut preamble = Self { date, sends_date, server_line, defaults, ok };
         preamble.rebuild();
         preamble
+    }
+
+    /// The same with further lines, each for the answers that have none of its name: refusals too. `Server` and `Date` among them
+    /// are instead of ours.
+    ///
+    /// # Errors
+    /// A line would break a message, or says how long it is.
+    pub fn with_defaults<'a>(
+        mut self,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, HeaderError> {
+        for (name, value) in headers {
+            let mut checked = Headers::default();
+            checked.push(name.as_bytes(), value.as_bytes())?;
+            if checked.content_length.is_some() {
+                return Err(HeaderError::ContentLength(value.into()));
+            }
+            self.sends_date &= !checked.has_date;
+            if checked.has_server {
+                self.server_line.clear();
+            }
+            self.defaults.push(DefaultLine { name: name.as_bytes().into(), line: checked.lines });
+        }
+        self.rebuild();
+        Ok(self)
     }
 
     /// Tells the time, in seconds since 1970.
@@ -208,26 +243,32 @@ impl Preamble {
         let mut ok = std::mem::take(&mut self.ok);
         ok.clear();
         encode::status_line(&mut ok, 200);
-        self.write_lines(&mut ok, true, true);
+        self.write_lines(&mut ok, true, true, &[]);
         self.ok = ok;
     }
 
-    fn write_lines(&self, out: &mut Vec<u8>, date: bool, server: bool) {
+    fn write_lines(&self, out: &mut Vec<u8>, date: bool, server: bool, own: &[u8]) {
         if date && self.sends_date {
             write_header(b"date", self.date.value(), out);
         }
         if server {
             out.extend_from_slice(&self.server_line);
         }
+        for default in &self.defaults {
+            if !has_line(own, &default.name) {
+                out.extend_from_slice(&default.line);
+            }
+        }
     }
 
-    /// Status line, date, server. PERF: one copy for the common status.
-    fn write(&self, out: &mut Vec<u8>, status: u16, without_date: bool, without_server: bool) {
-        if status == 200 && !without_date && !without_server {
+    /// Status line, date, server, and the defaults that are not among the answer's own lines. PERF: one copy for the common status.
+    fn write(&self, out: &mut Vec<u8>, status: u16, without_date: bool, without_server: bool, own: &[u8]) {
+        let is_plain = status == 200 && !without_date && !without_server;
+        if is_plain && !self.defaults.iter().any(|default| has_line(own, &default.name)) {
             out.extend_from_slice(&self.ok);
         } else {
             encode::status_line(out, status);
-            self.write_lines(out, !without_date, !without_server);
+            self.write_lines(out, !without_date, !without_server, own);
         }
     }
 }
@@ -520,7 +561,7 @@ impl Answer<'_> {
         }
         let out = &mut self.out.small;
         out.reserve(256 + body.len());
-        self.preamble.write(out, status, false, false);
+        self.preamble.write(out, status, false, false, &[]);
         let may_have_body = encode::may_have_body(status);
         if may_have_body {
             write_content_length(body.len() as u64, out);
@@ -620,7 +661,7 @@ impl Answer<'_> {
 
     fn head(&mut self, status: u16, headers: &Headers, body_bytes: Option<u64>) {
         let out = &mut self.out.small;
-        self.preamble.write(out, status, headers.has_date, headers.has_server);
+        self.preamble.write(out, status, headers.has_date, headers.has_server, &headers.lines);
         // RFC 9110 §8.6: no Content-Length in a 204. A 304 may say the length that a 200 would have.
         headers.write(out, status == 204);
         if headers.content_length.is_none() && encode::may_have_body(status) {
@@ -647,6 +688,13 @@ impl Answer<'_> {
             self.out.small.extend_from_slice(b"connection: keep-alive\r\n");
         }
     }
+}
+
+/// Whether one of these header lines has this name.
+fn has_line(lines: &[u8], name: &[u8]) -> bool {
+    lines.split(|&byte| byte == b'\n').any(|line| {
+        line.get(name.len()) == Some(&b':') && line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+    })
 }
 
 fn write_header(name: &[u8], value: &[u8], out: &mut Vec<u8>) {

@@ -89,4 +89,5 @@ if __name__ == "__main__":
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--workers", type=int)
-    app.run(**vars(parser.parse_args()))
+    # What it answers may be another thing the next time: nobody shall keep it.
+    app.run(headers=["Cache-Control: no-store"], **vars(parser.parse_args()))

@@ -23,6 +23,7 @@ use turboapi_platform::{IoConfig, Platform, Wait};
 
 use crate::asgi::Message;
 use crate::coroutine::AsyncioLoop;
+use crate::error;
 use crate::handler::{Attached, Hooks, PythonHandler, Route};
 use crate::handoff::Handoff;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
@@ -293,13 +294,14 @@ const FINISH_PATIENCE: Duration = Duration::from_secs(2);
 impl Worker {
     /// Opens the platform, on the thread that will serve.
     #[new]
-    #[pyo3(signature = (*, backend, limits, watch, server_header, date_header))]
+    #[pyo3(signature = (*, backend, limits, watch, server_header, date_header, headers = Vec::new()))]
     fn new(
         backend: &str,
         limits: &Bound<'_, PyDict>,
         watch: RawFd,
         server_header: Option<&str>,
         date_header: bool,
+        headers: Vec<(String, String)>,
     ) -> PyResult<Self> {
         let choice = choose(backend)?;
         if !is_header_value(server_header.unwrap_or_default().as_bytes()) {
@@ -308,7 +310,10 @@ impl Worker {
             )));
         }
         let router = Router::new(Vec::new(), false).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let shared = Shared::new(limits_from(limits)?, router, Preamble::new(server_header, date_header));
+        let preamble = Preamble::new(server_header, date_header)
+            .with_defaults(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            .map_err(|problem| error::header(&problem))?;
+        let shared = Shared::new(limits_from(limits)?, router, preamble);
         let refused =
             |error: std::io::Error| PyOSError::new_err(format!("{} cannot be opened: {error}", choice.backend.name()));
         choice.start(&IoConfig::default(), Opening { shared, watch }).map_err(refused)?.map_err(refused)

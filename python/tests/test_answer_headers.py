@@ -309,6 +309,34 @@ def test_server_and_date(options, own, expected):
             assert (servers, len(dates)) == (wanted["server"], wanted["date"]), path
 
 
+@pytest.mark.parametrize(
+    ("headers", "own", "expected"),
+    [
+        ([("x-a", "1"), ("Cache-Control", "no-store")], [], ["Cache-Control: no-store", "server: turboapi", "x-a: 1"]),
+        ([("x-a", "1"), ("x-a", "2")], [], ["server: turboapi", "x-a: 1", "x-a: 2"]),
+        ([("server", "me")], [], ["server: me"]),
+        ([("cache-control", "no-store")], [(b"Cache-Control", b"max-age=5")], ["Cache-Control: max-age=5", "server: turboapi"]),
+    ],
+)
+def test_default_headers(headers, own, expected):
+    """On the same answers; what one says itself goes before."""
+    app = TurboAPI()
+
+    @app.get("/native")
+    def native():
+        return "body"
+
+    app.mount("/raw", answering(200, own, [b"bo", b"dy"]))
+    with TestServer(app, date_header=False, headers=headers) as server:
+        for path in ("/raw/", "/native", "/nowhere", "*"):
+            with Peer(server.port) as peer:
+                answer = peer.get(path)
+            names = {name.lower() for name, _ in [*headers, ("server", "")]}
+            seen = sorted(f"{name}: {value}" for name, value in answer.headers if name.lower() in names)
+            default = sorted([*(f"{name}: {value}" for name, value in headers), *(["server: turboapi"] if "server" not in dict(headers) else [])])
+            assert seen == (expected if path == "/raw/" else default), path
+
+
 EXPECTED_WITHOUT_OWN = {"server": ["turboapi"], "date": 1}
 
 

@@ -118,7 +118,9 @@ def test_each_setting_has_its_option_and_its_variable():
     options = cli.parser().parse_args(["serve", "main:app"])
     for field in dataclasses.fields(Config):
         assert hasattr(options, field.name)
-    assert {option_name(f) for f in dataclasses.fields(Config)} > {"--keep-alive-timeout", "--workers", "--head-bytes-max"}
+    given = cli.parser().parse_args(["serve", "main:app", "--header", "x-a: 1", "--header", "x-b: 2"])
+    assert given.headers == ["x-a: 1", "x-b: 2"]
+    assert {option_name(f) for f in dataclasses.fields(Config)} > {"--header", "--keep-alive-timeout", "--workers", "--head-bytes-max"}
     assert {variable_name(f) for f in dataclasses.fields(Config)} > {"TURBOAPI_IO", "TURBOAPI_KEEP_ALIVE_TIMEOUT"}
 
 

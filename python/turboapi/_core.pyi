@@ -124,8 +124,16 @@ class Worker:
     """One core's server: it is made, turned and closed on one thread, and whoever makes it closes it."""
 
     def __init__(
-        self, *, backend: str, limits: dict[str, int | float], watch: int, server_header: str | None, date_header: bool
-    ) -> None: ...
+        self,
+        *,
+        backend: str,
+        limits: dict[str, int | float],
+        watch: int,
+        server_header: str | None,
+        date_header: bool,
+        headers: list[tuple[str, str]] = [],
+    ) -> None:
+        """`headers` are for the answers that have none of that name. Raises ValueError for one that HTTP cannot hold."""
     @property
     def backend(self) -> str: ...
     @property

@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
     settings = serve.add_argument_group("settings", "Each can also be given in the environment, under the name in brackets.")
     for field in dataclasses.fields(Config):
         # The value is read by Config, which has the better message.
-        settings.add_argument(option_name(field), metavar=metavar_of(field), help=help_of(field))
+        action = "append" if field.metadata["option"] else "store"
+        settings.add_argument(option_name(field), dest=field.name, action=action, metavar=metavar_of(field), help=help_of(field))
 
     routes = commands.add_parser("routes", help="list the routes of an app, and which of them Rust answers", allow_abbrev=False)
     routes.set_defaults(command=run_routes)
@@ -69,14 +70,15 @@ def add_target(command: argparse.ArgumentParser) -> None:
 
 def metavar_of(field: dataclasses.Field[Any]) -> str:
     kind, _ = kind_of(field)
-    return {bool: "on|off", int: "N", float: "SECONDS"}.get(kind, "|".join(choices_of(field)) or "TEXT")
+    return {bool: "on|off", int: "N", float: "SECONDS", tuple: "NAME:VALUE"}.get(kind, "|".join(choices_of(field)) or "TEXT")
 
 
 def help_of(field: dataclasses.Field[Any]) -> str:
     description = field.metadata["description"]
     default = field.default
-    text = "" if default is None or default == "" else f" (default {'on' if default is True else format_default(default)})"
-    return f"{description}{text}\n[{variable_name(field)}] {allowed_in_words(field)}".replace("%", "%%")
+    text = "" if default in (None, "", ()) else f" (default {'on' if default is True else format_default(default)})"
+    lines = ", one a line" if field.metadata["option"] else ""
+    return f"{description}{text}\n[{variable_name(field)}{lines}] {allowed_in_words(field)}".replace("%", "%%")
 
 
 def format_default(default: Any) -> str:

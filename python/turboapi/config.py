@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import resource
 import types
 import typing
@@ -27,6 +28,12 @@ HOUR = 3600
 CONNECTIONS_MAX = 65_536
 
 
+#: RFC 9110 §5.6.2
+TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+
+#: Headers that say how this one message is to be read. The server writes them, or the app for its own answer.
+OF_ONE_ANSWER = ("connection", "content-length", "content-type", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+
 #: The settings that say where to listen; those of one set belong together, those of two contradict each other.
 PLACES = ({"host", "port"}, {"uds"}, {"fd"})
 
@@ -40,10 +47,14 @@ def setting(
     environment: str = "",
     limit: bool = False,
     is_path: bool = False,
+    option: str = "",
 ) -> Any:
-    """One field: its default, what it means, what is allowed, and whether it is a limit that the Rust core applies."""
+    """One field: its default, what it means, what is allowed, and whether it is a limit that the Rust core applies.
+
+    `option` is its name on the command line where it may be given there several times, a value each.
+    """
     metadata = {"description": description, "minimum": minimum, "maximum": maximum, "environment": environment, "limit": limit}
-    return dataclasses.field(default=default, metadata={**metadata, "is_path": is_path})
+    return dataclasses.field(default=default, metadata={**metadata, "is_path": is_path, "option": option})
 
 
 def limit(default: float | None, description: str, minimum: float, maximum: float) -> Any:
@@ -76,6 +87,9 @@ class Config:
     log_level: Literal["debug", "info", "warning", "error", "critical"] = setting("info", "least severe log line that is written")
     server_header: str = setting("turboapi", "value of the server header; an empty one means none")
     date_header: bool = setting(True, "send a date header")
+    headers: tuple[tuple[str, str], ...] = setting(
+        (), "header of every answer that has none of this name, refusals too; may be repeated", option="--header"
+    )
     pool_threads: int = setting(40, "threads of one worker for `def` handlers that block", minimum=1, maximum=10_000)
     inline_budget: float = setting(0.005, "a `def` handler that takes longer moves to the thread pool")
     watchdog_timeout: float = setting(1.0, "before the log names what holds a worker's own thread; 0 turns it off", maximum=HOUR)
@@ -176,7 +190,7 @@ def connections_max(descriptors: int, workers: int) -> int:
 
 def option_name(field: dataclasses.Field[Any]) -> str:
     """`--keep-alive-timeout`."""
-    return "--" + field.name.replace("_", "-")
+    return field.metadata["option"] or "--" + field.name.replace("_", "-")
 
 
 def variable_name(field: dataclasses.Field[Any]) -> str:
@@ -217,6 +231,8 @@ def kind_of(field: dataclasses.Field[Any]) -> tuple[type, bool]:
     """The plain type of a field, and whether it may be None."""
     if choices_of(field):
         return str, False
+    if typing.get_origin(field.type) is tuple:
+        return tuple, False
     if isinstance(field.type, types.UnionType):
         parts = typing.get_args(field.type)
         return next(part for part in parts if part is not types.NoneType), True
@@ -230,6 +246,8 @@ def allowed_in_words(field: dataclasses.Field[Any]) -> str:
     kind, _ = kind_of(field)
     if kind is bool:
         return "on or off"
+    if kind is tuple:
+        return f"NAME:VALUE in printable ASCII, and no {', '.join(OF_ONE_ANSWER[:-1])} or {OF_ONE_ANSWER[-1]}"
     if field.metadata["is_path"]:
         return "a path"
     if kind is str:
@@ -255,6 +273,8 @@ def read(field: dataclasses.Field[Any], name: str, text: str) -> Any:
     try:
         if kind is bool:
             return SWITCHES[text.lower()]
+        if kind is tuple:
+            return text.splitlines()
         return kind(text)
     except (KeyError, ValueError) as error:
         raise refuse(field, name, text) from error
@@ -265,6 +285,8 @@ def check(field: dataclasses.Field[Any], name: str, value: Any) -> Any:
     kind, is_optional = kind_of(field)
     if value is None and is_optional:
         return None
+    if kind is tuple:
+        return check_headers(field, name, value)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -283,3 +305,20 @@ def check(field: dataclasses.Field[Any], name: str, value: Any) -> Any:
     if not is_allowed:
         raise refuse(field, name, value)
     return value
+
+
+def check_headers(field: dataclasses.Field[Any], name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of name and value from pairs, a mapping, or texts as `NAME:VALUE`."""
+    if not isinstance(value, Mapping | list | tuple):
+        raise refuse(field, name, value)
+    pairs = []
+    for given in value.items() if isinstance(value, Mapping) else value:
+        pair = given.split(":", 1) if isinstance(given, str) else given
+        if not isinstance(pair, list | tuple) or [type(part) for part in pair] != [str, str]:
+            raise refuse(field, name, given)
+        header, text = (part.strip(" \t") for part in pair)
+        is_text = text.isascii() and text.isprintable()
+        if not TOKEN.fullmatch(header) or not is_text or header.lower() in OF_ONE_ANSWER:
+            raise refuse(field, name, given)
+        pairs.append((header, text))
+    return tuple(pairs)

@@ -164,6 +164,7 @@ class Worker:
                 watch=selector.descriptor,
                 server_header=config.server_header or None,
                 date_header=config.date_header,
+                headers=list(config.headers),
             )
         except (OSError, ValueError) as error:
             raise StartError(f"worker {self._index} cannot start: {error}") from error

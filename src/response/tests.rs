@@ -190,6 +190,46 @@ fn date_and_server() {
 }
 
 #[test]
+fn default_headers() {
+    let lines = |defaults: &[(&str, &str)], status: u16, own: &[(&str, &str)]| {
+        let preamble = Preamble::new(Some("s"), false).with_defaults(defaults.iter().copied()).unwrap();
+        let mut headers = Headers::default();
+        for (name, value) in own {
+            headers.push(name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        let (mut out, mut state) = (Output::default(), state("GET / HTTP/1.1"));
+        Answer { out: &mut out, state: &mut state, preamble: &preamble }.whole(status, &headers, b"").unwrap();
+        let text = String::from_utf8(out.small).unwrap();
+        let (_, lines) = text.split_once("\r\n").unwrap();
+        lines.strip_suffix("content-length: 0\r\n\r\n").unwrap().to_owned()
+    };
+    for status in [200, 404] {
+        let lines = |defaults, own| lines(defaults, status, own);
+        assert_eq!(lines(&[("X-A", "1"), ("x-b", "")], &[]), "server: s\r\nX-A: 1\r\nx-b: \r\n");
+        assert_eq!(lines(&[("x-a", "1"), ("x-a", "2")], &[]), "server: s\r\nx-a: 1\r\nx-a: 2\r\n");
+        assert_eq!(lines(&[("x-a", "1"), ("x-b", "2")], &[("X-a", "o")]), "server: s\r\nx-b: 2\r\nX-a: o\r\n");
+        // A name that another one begins with, and a value that looks like a line, are not it.
+        let own = [("x-ab", "x-a: 1")];
+        assert_eq!(lines(&[("x-a", "1")], &own), "server: s\r\nx-a: 1\r\nx-ab: x-a: 1\r\n");
+        assert_eq!(lines(&[("Server", "t")], &[]), "Server: t\r\n");
+        assert_eq!(lines(&[("Server", "t")], &[("server", "o")]), "server: o\r\n");
+    }
+    let date = |defaults: &[(&'static str, &'static str)]| {
+        let mut preamble = Preamble::new(None, true).with_defaults(defaults.iter().copied()).unwrap();
+        preamble.set_time(784_111_777);
+        let (mut out, mut state) = (Output::default(), state("GET / HTTP/1.1"));
+        Answer { out: &mut out, state: &mut state, preamble: &preamble }.json(200, b"1").unwrap();
+        String::from_utf8(out.small).unwrap().matches("date: ").count()
+    };
+    assert_eq!(date(&[("x-a", "1")]), 1);
+    assert_eq!(date(&[("date", "d")]), 1);
+    let refused = |name, value| Preamble::new(None, false).with_defaults([(name, value)]).unwrap_err();
+    assert_eq!(refused("a b", ""), HeaderError::Name(b"a b".to_vec()));
+    assert_eq!(refused("a", "\r\n"), HeaderError::Value(b"\r\n".to_vec()));
+    assert_eq!(refused("Content-Length", "5"), HeaderError::ContentLength(b"5".to_vec()));
+}
+
+#[test]
 fn parts_in_order_only() {
     let (mut out, mut state, preamble) = (Output::default(), state("GET / HTTP/1.1"), Preamble::new(None, false));
     let mut answer = Answer { out: &mut out, state: &mut state, preamble: &preamble };
