@@ -279,6 +279,8 @@ class CustomRoute(APIRoute):
         (Callable_(), {}, "not a function"),
         (functools.partial(no_arguments), {}, "not a function"),
         (no_arguments, {"dependencies": [Depends(no_arguments)]}, "dependencies"),
+        (no_arguments, {"status_code": 1000}, "status_code 1000"),
+        (no_arguments, {"status_code": 70_000}, "status_code 70000"),
     ],
 )
 def test_opaque_route(endpoint: Any, options: dict[str, Any], reason: str) -> None:

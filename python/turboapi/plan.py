@@ -378,6 +378,8 @@ def _route_reason(context: Any, original: APIRoute) -> str:
         return "dependencies"
     if getattr(context, "max_body_size", None) is not None:
         return "max_body_size"
+    if context.status_code and not 200 <= context.status_code <= 999:
+        return f"status_code {context.status_code:d} is none that an answer may have"
     app = getattr(context, "app", None)
     if app is not None and getattr(app, "__qualname__", "") != "request_response.<locals>.app":
         return "the route's app was wrapped"
