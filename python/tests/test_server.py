@@ -579,7 +579,8 @@ def test_a_closed_terminal_ends_it_once(tmp_path, workers):
 
 @both_kinds
 def test_nohup_keeps_it(tmp_path, workers):
-    command = ("-c", "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); import turboapi.cli; turboapi.cli.main(sys.argv[1:])")
+    ignores = "import signal, sys, turboapi.cli; signal.signal(signal.SIGHUP, signal.SIG_IGN); turboapi.cli.main(sys.argv[1:])"
+    command = ("-c", ignores)
     with Served(tmp_path, "serve", "main:app", "--port", "0", "--workers", str(workers), command=command) as served:
         served.ready()
         for pid in [served.process.pid, *children_of(served.process.pid)]:
