@@ -133,6 +133,75 @@ pub fn clear_up(handoff: &Handoff, worker: usize, listeners: &[BorrowedFd<'_>]) 
     Ok(cleared)
 }
 
+/// Connections that one call of [`relieve`] moves from the mailbox, and from each listener: about what a mailbox holds.
+const RELIEF_BATCH: usize = 256;
+
+/// Hands what waits for a worker that is blocked, in its mailbox and in the backlogs of its listeners, to the others, as far as
+/// they have room; `max` is how many each may have. What is left waits on. To be called again while there is some; returns how
+/// many others have now.
+///
+/// # Errors
+/// What the kernel says of a listener; or there is no descriptor now.
+pub fn relieve(handoff: &Handoff, worker: usize, listeners: &[BorrowedFd<'_>], max: usize) -> io::Result<usize> {
+    let now = Instant::now();
+    if !is_blocked(handoff, worker, now) {
+        return Ok(0);
+    }
+    let mut relief = Relief { handoff, worker, max, now, last: worker, moved: 0 };
+    for _ in 0..RELIEF_BATCH {
+        let Some(target) = relief.target() else { return Ok(relief.moved) };
+        let Received::Connection(socket, peer) = handoff.receive(worker)? else { break };
+        relief.give(target, socket, peer);
+    }
+    for &listener in listeners {
+        socket::set_non_blocking(listener)?;
+        for _ in 0..RELIEF_BATCH {
+            let Some(target) = relief.target() else { return Ok(relief.moved) };
+            match socket::accept(listener) {
+                Ok((socket, peer)) => relief.give(target, socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if socket::is_of_one_connection(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(relief.moved)
+}
+
+/// One call of [`relieve`].
+struct Relief<'a> {
+    handoff: &'a Handoff,
+    worker: usize,
+    max: usize,
+    now: Instant,
+    last: usize,
+    moved: usize,
+}
+
+impl Relief<'_> {
+    /// Who is to have the next one.
+    fn target(&self) -> Option<usize> {
+        let load = |other| room(self.handoff, other, self.max, self.now);
+        let target = choose(self.worker, None, self.handoff.workers(), Spread::Ours, self.last, load);
+        (target != self.worker).then_some(target)
+    }
+
+    fn give(&mut self, target: usize, socket: OwnedFd, peer: Option<SocketAddr>) {
+        self.last = target;
+        match self.handoff.send(target, socket, peer) {
+            Ok(()) => self.moved += 1,
+            // That mailbox is full in this moment. The blocked one's has room, and it comes to it some time.
+            Err((socket, _)) => drop(self.handoff.send(self.worker, socket, peer)),
+        }
+    }
+}
+
+/// The load of a worker that has room and is not blocked. All have the same bound, which what is under way to one counts for too.
+fn room(handoff: &Handoff, worker: usize, max: usize, now: Instant) -> Option<u32> {
+    let load = handoff.load(worker).filter(|&load| (load as usize) < max)?;
+    (!is_blocked(handoff, worker, now)).then_some(load)
+}
+
 /// Connections that are taken from the mailbox before other work gets its share.
 pub(crate) const RECEIVE_BATCH: usize = 64;
 
@@ -229,7 +298,8 @@ impl Balance {
         let open = (open < max).then_some(open);
         // With what was handed here and not looked at yet: else a busy worker keeps all of its own, and gets the others' besides.
         let open = open.map(|open| u32::try_from(open).unwrap_or(u32::MAX).saturating_add(handoff.queued(own)));
-        let target = choose(own, open, handoff.workers(), spread, self.last, |worker| self.room(worker, max));
+        let load = |worker| room(handoff, worker, max, self.asked_at);
+        let target = choose(own, open, handoff.workers(), spread, self.last, load);
         if target == own {
             return Some(socket);
         }
@@ -237,18 +307,11 @@ impl Balance {
         handoff.send(target, socket, peer).err().map(|(socket, _)| socket)
     }
 
-    /// The load of another worker that has room and is not blocked. All have the same bound, which what is under way to one
-    /// counts for too.
-    fn room(&self, worker: usize, max: usize) -> Option<u32> {
-        let handoff = self.seat.handoff();
-        let load = handoff.load(worker).filter(|&load| (load as usize) < max)?;
-        (!is_blocked(handoff, worker, self.asked_at)).then_some(load)
-    }
-
     /// Whether another worker has room.
     pub fn others_have_room(&self, max: usize) -> bool {
-        let (own, workers) = (self.seat.index(), self.seat.handoff().workers());
-        !self.is_leaving && (0..workers).any(|worker| worker != own && self.room(worker, max).is_some())
+        let (own, handoff) = (self.seat.index(), self.seat.handoff());
+        let has_room = |worker| room(handoff, worker, max, self.asked_at).is_some();
+        !self.is_leaving && (0..handoff.workers()).any(|worker| worker != own && has_room(worker))
     }
 
     /// The next connection that was handed here.

@@ -201,11 +201,13 @@ impl Handoff {
         })
     }
 
-    /// Takes a connection out of a mailbox, for who clears up after its worker. Never waits.
+    /// Takes a connection out of a mailbox, for who clears up after its worker, or relieves it. Never waits.
     ///
     /// # Errors
-    /// What the kernel says; `OutOfMemory` when there was a connection and no descriptor for it: it is lost then.
+    /// What the kernel says, such as that no descriptor is free; `OutOfMemory` when the last one went to somebody else in this
+    /// moment, and there was a connection: it is lost then.
     pub fn receive(&self, worker: usize) -> io::Result<Received> {
+        drop(self.mailboxes[worker].door.as_fd().try_clone_to_owned()?);
         self.take(worker, || {})
     }
 
@@ -229,6 +231,12 @@ impl Handoff {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What is readable when a connection waits in a worker's mailbox, or when none will come any more.
+    #[must_use]
+    pub fn descriptor(&self, worker: usize) -> RawFd {
+        self.mailboxes[worker].door.as_raw_fd()
     }
 
     /// Whether nothing can be put into this mailbox any more.
@@ -308,7 +316,7 @@ impl Seat {
     /// What is readable when a connection waits here, or when none will come any more.
     #[must_use]
     pub fn descriptor(&self) -> RawFd {
-        self.handoff.mailboxes[self.index].door.as_raw_fd()
+        self.handoff.descriptor(self.index)
     }
 
     /// Takes the next connection that was handed here. Never waits.

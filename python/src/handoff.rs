@@ -34,6 +34,12 @@ impl Handoff {
         (0..self.shared.workers()).map(|worker| self.shared.load(worker)).collect()
     }
 
+    /// What is readable when a connection waits in a worker's mailbox.
+    fn descriptor(&self, worker: usize) -> PyResult<RawFd> {
+        self.check(worker)?;
+        Ok(self.shared.descriptor(worker))
+    }
+
     /// The worker has ended: nothing is handed to it until its successor serves. What it was handed waits for that one.
     fn retire(&self, worker: usize) -> PyResult<()> {
         self.check(worker)?;
@@ -48,6 +54,14 @@ impl Handoff {
         let listeners = listeners.iter().map(borrow_descriptor).collect::<PyResult<Vec<_>>>()?;
         let cleared = balance::clear_up(&self.shared, worker, &listeners)?;
         Ok((cleared.moved, cleared.lost))
+    }
+
+    /// If the worker's thread is held by a handler, what waits for it, there or in its listeners, goes to the others,
+    /// as far as these have room. Returns how many did. `connections_max`: what each may have.
+    fn relieve(&self, worker: usize, listeners: Vec<RawFd>, connections_max: usize) -> PyResult<usize> {
+        self.check(worker)?;
+        let listeners = listeners.iter().map(borrow_descriptor).collect::<PyResult<Vec<_>>>()?;
+        Ok(balance::relieve(&self.shared, worker, &listeners, connections_max)?)
     }
 
     /// The server stops: from now on each worker keeps what it accepts, and what was handed over is served.

@@ -87,6 +87,8 @@ class Handoff:
     def workers(self) -> int: ...
     def loads(self) -> list[int | None]:
         """The connections of each worker, with those that wait for it; None for one that takes no more."""
+    def descriptor(self, worker: int) -> int:
+        """What is readable when a connection waits in a worker's mailbox."""
     def retire(self, worker: int) -> None:
         """The worker has ended: nothing is handed to it until its successor serves. What it was handed waits for that one."""
     def clear_up(self, worker: int, listeners: Sequence[int]) -> tuple[int, int]:
@@ -94,6 +96,16 @@ class Handoff:
 
         Returns:
             How many did, and how many had to be closed as nobody takes them.
+        """
+    def relieve(self, worker: int, listeners: Sequence[int], connections_max: int) -> int:
+        """If the worker's thread is held by a handler, what waits for it, there or in its listeners, goes to the others, as far as
+        these have room.
+
+        Args:
+            connections_max: what each may have.
+
+        Returns:
+            How many did.
         """
     def close(self) -> None:
         """The server stops: from now on each worker keeps what it accepts, and what was handed over is served."""

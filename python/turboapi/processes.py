@@ -23,6 +23,7 @@ from .alarm import Alarm, ignore
 from .config import Config
 from .errors import StartError
 from .listeners import Listeners
+from .relief import Relief
 from .server import STOP_SIGNALS, Loader, Threads, end_process, load, prepare, stop_seconds_max, tell
 
 logger = logging.getLogger("turboapi")
@@ -74,6 +75,7 @@ class Processes:
         self._deaths: dict[int, int] = {}  # by index: deaths in a row of workers that had not settled
         self._due: dict[int, float] = {}  # by index: when its replacement is forked
         self._has_started = False
+        self._relief: Relief | None = None  # set once all serve
         self._deadline: float | None = None  # set once stopping
         self._failure: StartError | None = None
 
@@ -126,6 +128,10 @@ class Processes:
         if not self._has_started and self._deadline is None and self._children and all(c.is_ready for c in self._children.values()):
             self._has_started = True
             logger.info("ready")
+            assert self._config.connections_max is not None
+            self._relief = Relief(self._handoff, self._listeners, self._config.connections_max, self._selector)
+        if self._relief is not None:
+            self._relief.step()
         now = time.monotonic()
         for index, moment in list(self._due.items()):
             if moment <= now and self._deadline is None:
@@ -158,6 +164,9 @@ class Processes:
             return
         self._deadline = time.monotonic() + stop_seconds_max(self._config) + 1.0  # its children count by themselves, and first
         self._handoff.close()
+        if self._relief is not None:
+            self._relief.close()
+            self._relief = None
         # A listener is gone only when every process has closed it: the workers accept what is queued, then close theirs.
         self._listeners.close()
         for child in self._children.values():
@@ -226,7 +235,10 @@ class Processes:
 
     def _seconds_to_wait(self) -> float | None:
         moments = [self._deadline] if self._deadline is not None else list(self._due.values())
-        return max(0.0, min(moments) - time.monotonic()) + 0.005 if moments else None
+        seconds = [max(0.0, min(moments) - time.monotonic()) + 0.005] if moments else []
+        if self._relief is not None and (left := self._relief.seconds_left()) is not None:
+            seconds.append(left)
+        return min(seconds, default=None)
 
     def _fork(self, index: int) -> None:
         ours, theirs = socket.socketpair()
@@ -277,6 +289,8 @@ class Processes:
         atexit._clear()
         signal.set_wakeup_fd(-1)
         self._alarm.close()
+        if self._relief is not None:
+            self._relief.abandon()
         self._selector.close()
         # While a sibling holds the parent's end of a link, that link does not close when the parent dies.
         ours.close()

@@ -30,6 +30,7 @@ from .alarm import Alarm
 from .config import CONNECTIONS_MAX, Config, connections_max, stray_variables
 from .errors import ListenError, StartError
 from .listeners import Listeners, Share, activated, inherit, open_place
+from .relief import Relief
 
 logger = logging.getLogger("turboapi")
 
@@ -229,8 +230,10 @@ class Threads:
         self, app: Any, config: Config, listeners: Listeners, indices: Sequence[int], handoff: Any, *, parent: socket.socket | None = None
     ) -> None:
         self._config = config
+        self._listeners = listeners
         self._handoff = handoff
         self._parent = parent
+        self._relief: Relief | None = None  # set once all serve
         self._alarm = Alarm(STOP_SIGNALS)
         is_alone = len(indices) == 1
         self._workers = [
@@ -250,6 +253,7 @@ class Threads:
             StartError: a worker could not start; the others have been stopped.
         """
         with self._alarm, selectors.DefaultSelector() as selector:
+            self._selector = selector
             selector.register(self._alarm.descriptor, selectors.EVENT_READ)
             if self._parent is not None:
                 selector.register(self._parent, selectors.EVENT_READ)
@@ -288,8 +292,13 @@ class Threads:
             self._is_announced = True
             if self._parent is None:
                 logger.info("ready")
+                if self._handoff is not None:
+                    assert self._config.connections_max is not None
+                    self._relief = Relief(self._handoff, self._listeners, self._config.connections_max, self._selector)
             else:
                 tell(self._parent, b"R")
+        if self._relief is not None:
+            self._relief.step()
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._give_up()
 
@@ -323,6 +332,9 @@ class Threads:
 
     def _stop(self, *, is_last: bool) -> None:
         """Ends the workers. `is_last`: they have no successors, who would look into their mailboxes."""
+        if self._relief is not None:
+            self._relief.close()
+            self._relief = None
         if is_last and self._handoff is not None:
             # Before they drain, so that each of them sees its mailbox empty for good.
             self._handoff.close()
@@ -332,6 +344,8 @@ class Threads:
                 worker.stop()
 
     def _seconds_left(self) -> float | None:
+        if self._relief is not None:
+            return self._relief.seconds_left()
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic()) + 0.01
 
     def _give_up(self) -> None:

@@ -212,3 +212,38 @@ fn what_waits_for_a_dead_worker_goes_to_the_others() {
     assert_eq!(clear_up(&handoff, 0, &[listener.as_fd()]).unwrap(), ClearedUp { moved: 0, lost: 1 });
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
 }
+
+#[test]
+fn what_waits_for_a_blocked_worker_goes_to_who_has_room() {
+    let handoff = Arc::new(Handoff::new(4).unwrap());
+    let seats: Vec<_> = (0..4).map(|index| Seat::new(Arc::clone(&handoff), index)).collect();
+    let now = Instant::now();
+    let later = now + BLOCKED_AFTER + Duration::from_millis(50);
+    for seat in &seats {
+        seat.publish(Some(1));
+    }
+    seats[0].publish_work(now);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let clients: Vec<_> = (0..4).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+    let relieve = |max| relieve(&handoff, 0, &[listener.as_fd()], max).unwrap();
+    let loads = || [0, 1, 2, 3].map(|worker| handoff.load(worker));
+
+    assert_eq!(relieve(9), 0, "it has only begun");
+    std::thread::sleep(later.saturating_duration_since(Instant::now()));
+    // One of the others is blocked too, one takes nothing.
+    seats[1].publish_work(now);
+    seats[3].publish(None);
+    let (handed, _handed_peer) = UnixStream::pair().unwrap();
+    handoff.send(0, handed.into(), None).unwrap();
+    assert_eq!((relieve(3), loads()), (2, [Some(1), Some(1), Some(3), None]));
+    assert_eq!(relieve(3), 0, "nobody has room, and nobody is closed");
+    seats[3].publish(Some(2));
+    seats[1].publish_wait();
+    assert_eq!((relieve(4), loads()), (3, [Some(1), Some(3), Some(3), Some(3)]));
+    seats[0].publish_wait();
+    let _late = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    assert_eq!(relieve(9), 0, "it is back");
+    assert!(matches!(handoff.receive(2).unwrap(), Received::Connection(_, None)), "what was handed to it goes first");
+    let Received::Connection(_, peer) = handoff.receive(2).unwrap() else { panic!("one is missing") };
+    assert_eq!(peer, clients[0].local_addr().ok());
+}
