@@ -3,13 +3,21 @@
 Each kind says which statuses it may be answered with. No answer at all, a closed or reset connection, is always right: none of them
 asked for anything that could be given. What is not right is any other status, and a connection that stays open for longer than the
 server's longest time-out.
+
+They stand for remote ones, so they may cost the server what serves them and no more: they are a process of their own that runs only
+where a core has nothing else to do, and send what a line of a few Mbit/s could bring. Run as a program, `python3 -m harness.abuse PORT
+COUNT`, they begin when it has said a line, and go on until stdin ends; then one line of JSON says what they got.
 """
 
 import collections
+import contextlib
 import itertools
+import json
 import os
+import pathlib
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +26,9 @@ PATIENCE = 60
 """Seconds. The longest time-out that one of them meets is the one for answers that nobody reads, 30 s."""
 PAUSE = 0.05
 """Seconds between two of one client: they are rude, not a flood."""
+PACE = 0.01
+"""Seconds between two hundreds of requests that nobody reads the answers of. 90,000 to 110,000 are taken before the kernel's buffers are
+full, with this pace or without; with it that takes 10 s, and the 30 s until the server gives up come after that."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: close() is a reset."""
 GET = b"GET /users/7 HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -68,7 +79,8 @@ class Abuser(threading.Thread):
             self.endings[f"{name}: {status}"] += 1
             if status != "closed" and status not in allowed:
                 self.failures.append(f"{name} was answered with {answer[:60]!r}, allowed are {', '.join(allowed) or 'none'}")
-            self.pause(PAUSE)
+            if self._is_over.wait(PAUSE):
+                return
 
     def pause(self, seconds: float) -> None:
         """Waits; raises Stop when the run is over."""
@@ -129,7 +141,8 @@ def never_reads(abuser: Abuser, peer: socket.socket) -> bytes:
     sent, deadline = 0, time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
-            sent += peer.send(GET * 100)  # without a pause: the kernel's buffers hold megabytes before anything stalls
+            sent += peer.send(GET * 100)
+            abuser.pause(PACE)
         except TimeoutError:
             abuser.pause(0.2)
         except OSError:
@@ -157,3 +170,32 @@ KINDS: dict[str, tuple[Callable[[Abuser, socket.socket], bytes], tuple[str, ...]
     "stalled body": (stalled_body, ("408",)),
     "never reads": (never_reads, ()),
 }
+
+
+def step_back() -> None:
+    """From now on this process gets a core only where nobody else wants it, and leaves it at once. It has to have a session of its own:
+    where Linux groups processes by session, the group needs it said as well."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/autogroup").write_text("19")
+
+
+def main() -> None:
+    """Abuses until stdin ends."""
+    port, count = map(int, sys.argv[1:])
+    step_back()
+    print("ready", flush=True)
+    abusers = [Abuser(port, index) for index in range(count)]
+    for abuser in abusers:
+        abuser.start()
+    sys.stdin.read()
+    for abuser in abusers:
+        abuser.stop()
+    for abuser in abusers:
+        abuser.join(5)
+    endings = sum((abuser.endings for abuser in abusers), collections.Counter())
+    print(json.dumps({"endings": endings, "failures": [failure for abuser in abusers for failure in abuser.failures]}))
+
+
+if __name__ == "__main__":
+    main()

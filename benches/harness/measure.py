@@ -88,15 +88,25 @@ def busy_seconds(cores: set[int | None]) -> float:
 
     0 where the system does not pin a process to a core, and so does not tell.
     """
+    user, nice, system, _idle, _iowait, irq, softirq, steal = core_seconds(cores)
+    return user + nice + system + irq + softirq + steal
+
+
+def stolen_seconds(cores: set[int | None]) -> float:
+    """How long the host ran something else while these cores had work; 0 where it does not tell."""
+    return core_seconds(cores)[7]
+
+
+def core_seconds(cores: set[int | None]) -> list[float]:
+    """The first eight figures of /proc/stat, summed over these cores; zeros where the system does not pin a process to a core."""
+    sums = [0.0] * 8
     if None in cores:
-        return 0.0
-    ticks = 0
+        return sums
     for line in pathlib.Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()
         if name in {f"cpu{core}" for core in cores}:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields[:8])
-            ticks += user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK")
+            sums = [total + int(ticks) / os.sysconf("SC_CLK_TCK") for total, ticks in zip(sums, fields[:8], strict=True)]
+    return sums
 
 
 def check_counts(row: Row, load: wrk.Load, calls: int, octets: int, connections: int, octets_last: int = 0) -> None:

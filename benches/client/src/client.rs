@@ -1,5 +1,6 @@
 //! The run: connections, their schedules, and the lines that are written about them.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -10,12 +11,15 @@ use turboapi_platform::{Close, ConnectionId, Event, IoConfig, OutBuf, Platform, 
 
 use crate::Options;
 use crate::exchange::{Seen, check, write_request};
-use crate::latencies::Latencies;
+use crate::latencies::Tally;
+use crate::stalls::{Watch, Windows};
 
 /// Wrong answers that are shown whole.
 const SHOWN_MAX: u64 = 10;
 /// For the answers that are due when the time is over.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// An answer is counted so long after it came: a core that stood still is known then, its meter runs before anything else does.
+const SETTLING: Duration = Duration::from_millis(100);
 /// Before a connection that could not be made is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -44,6 +48,13 @@ struct Counts {
     lost: u64,
 }
 
+/// An answer that was right and is not counted yet.
+#[derive(Debug)]
+struct Answered {
+    due_at: Instant,
+    at: Instant,
+}
+
 struct Run<'a> {
     options: &'a Options,
     platform: Epoll,
@@ -52,13 +63,26 @@ struct Run<'a> {
     started: Instant,
     /// Requests of all connections that became due.
     due: u64,
-    second: Latencies,
-    interval: Latencies,
-    all: Latencies,
+    /// In the order in which they came.
+    answered: VecDeque<Answered>,
+    second: Tally,
+    interval: Tally,
+    all: Tally,
+    /// Nothing where no core is to be watched, or the kernel does not let us.
+    watch: Option<Watch>,
+    windows: Windows,
 }
 
 /// Runs to the end; returns whether every answer was right.
 pub fn run(options: &Options) -> io::Result<bool> {
+    let watch = match &options.watch_cores[..] {
+        [] => None,
+        cores => Watch::start(cores)
+            .inspect_err(|error| {
+                let _ = writeln!(io::stderr(), "cores are not watched, all latencies count: {error}");
+            })
+            .ok(),
+    };
     let mut run = Run {
         options,
         platform: Epoll::open(&IoConfig::default())?,
@@ -66,9 +90,12 @@ pub fn run(options: &Options) -> io::Result<bool> {
         counts: Counts::default(),
         started: Instant::now(),
         due: 0,
-        second: Latencies::default(),
-        interval: Latencies::default(),
-        all: Latencies::default(),
+        answered: VecDeque::new(),
+        second: Tally::default(),
+        interval: Tally::default(),
+        all: Tally::default(),
+        watch,
+        windows: Windows::new(options.catch_up),
     };
     for place in 0..options.connections {
         run.connections.push(Connection {
@@ -99,6 +126,7 @@ impl Run<'_> {
         let mut events = Vec::new();
         loop {
             let now = Instant::now();
+            self.settle(now.checked_sub(SETTLING));
             if now >= next_second {
                 self.report("second", &self.second.clone())?;
                 self.interval.add_all(&self.second);
@@ -127,9 +155,25 @@ impl Run<'_> {
                 self.wrong(place, number, "no answer");
             }
         }
+        self.settle(Some(Instant::now()));
         self.interval.add_all(&self.second);
         self.all.add_all(&self.interval);
         self.report("total", &self.all.clone())
+    }
+
+    /// Counts the answers that came until then, and what the meters saw.
+    fn settle(&mut self, until: Option<Instant>) {
+        if let Some(watch) = &self.watch {
+            let (count, sum) = watch.collect(&mut self.windows);
+            self.second.stalls += count;
+            self.second.stalled += sum;
+        }
+        while let Some(answered) = self.answered.front().filter(|answered| Some(answered.at) <= until) {
+            let latency = answered.at.saturating_duration_since(answered.due_at);
+            let is_disturbed = self.windows.contain(answered.due_at);
+            self.second.add(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX), is_disturbed);
+            self.answered.pop_front();
+        }
     }
 
     /// Sends what is due; returns when there is something to do next.
@@ -257,8 +301,7 @@ impl Run<'_> {
         match check(number, &connection.received) {
             Seen::NeedMore => {}
             Seen::Right => {
-                let latency = Instant::now().saturating_duration_since(due_at);
-                self.second.add(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+                self.answered.push_back(Answered { due_at, at: Instant::now() });
                 self.counts.right += 1;
                 connection.asked = None;
                 connection.received.clear();
@@ -304,16 +347,20 @@ impl Run<'_> {
         }
     }
 
-    fn report(&self, kind: &str, latencies: &Latencies) -> io::Result<()> {
+    fn report(&self, kind: &str, tally: &Tally) -> io::Result<()> {
         let Counts { right, wrong, lost } = self.counts;
         let seconds = self.started.elapsed().as_secs_f64();
-        let (count, largest) = (latencies.count(), latencies.largest());
-        let [half, most] = [0.5, 0.99].map(|share| latencies.quantile(share));
+        let (answers, disturbed, largest) = (tally.raw.count(), tally.disturbed(), tally.raw.largest());
+        let [half, most, raw_most] =
+            [(&tally.quiet, 0.5), (&tally.quiet, 0.99), (&tally.raw, 0.99)].map(|(of, share)| of.quantile(share));
+        let (stalls, stalled) = (tally.stalls, tally.stalled.as_micros());
+        let meters = self.watch.as_ref().map_or(Duration::ZERO, Watch::cpu_time).as_micros();
         let mut out = io::stdout().lock();
         writeln!(
             out,
-            "{{\"kind\":\"{kind}\",\"seconds\":{seconds:.3},\"answers\":{count},\"p50_us\":{half},\"p99_us\":{most},\
-             \"largest_us\":{largest},\"right\":{right},\"wrong\":{wrong},\"lost\":{lost}}}"
+            "{{\"kind\":\"{kind}\",\"seconds\":{seconds:.3},\"answers\":{answers},\"disturbed\":{disturbed},\"p50_us\":{half},\
+             \"p99_us\":{most},\"raw_p99_us\":{raw_most},\"largest_us\":{largest},\"stalls\":{stalls},\"stalled_us\":{stalled},\"meters_cpu_us\":{meters},\
+             \"right\":{right},\"wrong\":{wrong},\"lost\":{lost}}}"
         )?;
         out.flush()
     }

@@ -1,4 +1,7 @@
-//! A histogram of latencies in microseconds: 32 steps for each power of two, so that no figure is off by more than 3 %.
+//! A histogram of latencies in microseconds: 32 steps for each power of two, so that no figure is off by more than 3 %. And a pair
+//! of them, of all answers and of those that the machine did not disturb.
+
+use std::time::Duration;
 
 const STEP_BITS: u32 = 5;
 const STEPS: u64 = 1 << STEP_BITS;
@@ -66,6 +69,48 @@ impl Latencies {
     }
 }
 
+/// What was seen in some time.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Of all answers.
+    pub raw: Latencies,
+    /// Of those that were due while the machine ran, with nothing left to work off.
+    pub quiet: Latencies,
+    /// How often a core stood still, and for how long, the sum over the cores.
+    pub stalls: u64,
+    pub stalled: Duration,
+}
+
+impl Tally {
+    /// Counts an answer.
+    pub fn add(&mut self, microseconds: u64, is_disturbed: bool) {
+        self.raw.add(microseconds);
+        if !is_disturbed {
+            self.quiet.add(microseconds);
+        }
+    }
+
+    /// Counts all of another.
+    pub fn add_all(&mut self, other: &Self) {
+        self.raw.add_all(&other.raw);
+        self.quiet.add_all(&other.quiet);
+        self.stalls += other.stalls;
+        self.stalled += other.stalled;
+    }
+
+    /// How many answers the machine disturbed.
+    pub fn disturbed(&self) -> u64 {
+        self.raw.count() - self.quiet.count()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.raw.clear();
+        self.quiet.clear();
+        (self.stalls, self.stalled) = (0, Duration::ZERO);
+    }
+}
+
 fn bucket(microseconds: u64) -> usize {
     let value = microseconds.min(u64::from(u32::MAX));
     if value < STEPS {
@@ -109,5 +154,20 @@ mod tests {
         assert_eq!((both.count(), both.largest(), both.quantile(1.0)), (1001, 5_000, 5_000));
         both.clear();
         assert_eq!((both.count(), both.quantile(0.5)), (0, 0));
+    }
+
+    #[test]
+    fn disturbed_answers_stand_beside() {
+        let (mut second, mut all) = (Tally::default(), Tally::default());
+        (1..=99).for_each(|_| second.add(10, false));
+        second.add(70_000, true);
+        second.stalls = 1;
+        second.stalled = Duration::from_millis(30);
+        all.add_all(&second);
+        all.add_all(&second);
+        assert_eq!((all.raw.count(), all.disturbed(), all.stalls, all.stalled.as_millis()), (200, 2, 2, 60));
+        assert_eq!((all.raw.largest(), all.quiet.largest(), all.quiet.quantile(1.0)), (70_000, 10, 10));
+        all.clear();
+        assert_eq!((all.raw.count(), all.disturbed(), all.stalls, all.stalled), (0, 0, 0, Duration::ZERO));
     }
 }

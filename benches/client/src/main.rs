@@ -5,6 +5,9 @@
 //! at fixed times, whether or not the server keeps up, and a latency counts from the time when its request was due. Rate 0 is
 //! a closed load: the next request follows the answer.
 //!
+//! With cores to watch, it also finds out when these stood still (`stalls.rs`), and leaves what was due then out of the percentiles;
+//! `--catch-up` is how long the load needs after a stop to be as before, in lengths of the stop.
+//!
 //! It writes a line of JSON for each second, for each interval and for the whole run, and ends with status 1 if any answer
 //! was wrong. What is sent and expected is in `exchange.rs`, latencies in `latencies.rs`. Linux only.
 
@@ -14,6 +17,8 @@ mod client;
 mod exchange;
 #[cfg(target_os = "linux")]
 mod latencies;
+#[cfg(target_os = "linux")]
+mod stalls;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,18 +34,33 @@ struct Options {
     time: Duration,
     /// Over so long latencies are summed up for one line.
     interval: Duration,
+    /// Those that the server and this client run on; may be none.
+    watch_cores: Vec<u32>,
+    catch_up: f64,
 }
 
-const USAGE: &str = "turboapi-client PORT [--connections N] [--rate PER_SECOND] [--seconds S] [--interval SECONDS]";
+const USAGE: &str = "turboapi-client PORT [--connections N] [--rate PER_SECOND] [--seconds S] [--interval SECONDS] [--watch-cores N,N] [--catch-up N]";
 
 fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut arguments = arguments;
     let port = arguments.next().ok_or(USAGE)?;
     let port = port.parse().map_err(|_| format!("port is {port:?}; {USAGE}"))?;
-    let mut options =
-        Options { port, connections: 64, rate: 0.0, time: Duration::from_secs(10), interval: Duration::from_secs(60) };
+    let mut options = Options {
+        port,
+        connections: 64,
+        rate: 0.0,
+        time: Duration::from_secs(10),
+        interval: Duration::from_secs(60),
+        watch_cores: Vec::new(),
+        catch_up: 5.0,
+    };
     while let Some(name) = arguments.next() {
         let text = arguments.next().ok_or_else(|| format!("{name} needs a value; {USAGE}"))?;
+        if name == "--watch-cores" {
+            let cores: Result<_, _> = text.split(',').map(str::parse).collect();
+            options.watch_cores = cores.map_err(|_| format!("{name} is {text:?}, which is no list of cores"))?;
+            continue;
+        }
         let number: f64 = text.parse().map_err(|_| format!("{name} is {text:?}, which is no number"))?;
         let seconds = || Duration::try_from_secs_f64(number).map_err(|error| format!("{name} is {text:?}: {error}"));
         match name.as_str() {
@@ -48,6 +68,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             "--rate" if number >= 0.0 && number.is_finite() => options.rate = number,
             "--seconds" => options.time = seconds()?,
             "--interval" if number >= 1.0 => options.interval = seconds()?,
+            "--catch-up" if (0.0..=1000.0).contains(&number) => options.catch_up = number,
             _ => return Err(format!("{name} {text} is not allowed; {USAGE}")),
         }
     }
@@ -98,8 +119,13 @@ mod tests {
             "1 --connections 0",
             "1 --seconds -1",
             "1 --size 4",
+            "1 --watch-cores",
+            "1 --watch-cores 0,x",
+            "1 --catch-up -1",
         ] {
             check(wrong, None);
         }
+        let watched = parse("1 --watch-cores 0,12 --catch-up 2.5".split(' ').map(str::to_owned)).expect("it is right");
+        assert_eq!((watched.watch_cores, watched.catch_up), (vec![0, 12], 2.5));
     }
 }
