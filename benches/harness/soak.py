@@ -264,11 +264,11 @@ def prefer(pid: int) -> None:
 def read_usage(server: Server, client: Client, cores: list[int], line: dict | None = None) -> Usage:
     """Until now."""
     of_server = [scheduled(task) for pid in server.pids() for task in tasks(pid)]
-    ran, waited = (sum(times) for times in zip(*of_server, strict=True))
+    ran, waiting = sum(ran for ran, _ in of_server), sum(waiting for _, waiting in of_server)
     # The client's first thread is the one that loads, the others are meters. Its times can be read until `lines` ends.
     client_ran, client_waited = scheduled(pathlib.Path(f"/proc/{client.pid}"))
     meter = line["meters_cpu_us"] / 1e6 / len(cores) if line else 0.0
-    return Usage(time.monotonic(), ran, client_ran, waited, client_waited, meter, stolen_seconds(set(cores)))
+    return Usage(time.monotonic(), ran, client_ran, waiting, client_waited, meter, stolen_seconds(set(cores)))
 
 
 def tasks(pid: int) -> list[pathlib.Path]:
