@@ -2,10 +2,7 @@
 
 import asyncio
 import os
-import re
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from process import MIB, Process
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from test_differential import serve_ours, serve_uvicorn
@@ -22,7 +20,6 @@ from turboapi import TurboAPI
 from turboapi.app import APIRouter
 from turboapi.testing import TestServer
 
-MIB = 1024 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -520,12 +517,14 @@ def test_a_handler_that_streams_learns_that_the_peer_has_gone():
 
 APP = """
 from fastapi import Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from pathlib import Path
 from turboapi import TurboAPI
 
 app = TurboAPI()
 MIB = bytes(1024 * 1024)
 EIGHT = 8 * MIB
+Path("eight").write_bytes(EIGHT)
 
 @app.post("/upload", body_bytes_max=1 << 40)
 async def upload(request: Request):
@@ -545,6 +544,10 @@ async def stream():
 async def whole(request: Request):
     return Response(EIGHT)
 
+@app.get("/file")
+async def file():
+    return FileResponse("eight")
+
 @app.get("/native")
 def native():
     return Response(EIGHT)
@@ -555,41 +558,6 @@ def root():
 """
 
 
-class Process:
-    """The app in a process, and how much memory that takes."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "memory_app.py").write_text(APP)
-        command = [sys.executable, "-m", "turboapi", "serve", "memory_app:app", "--port", "0", "--workers", "1"]
-        environment = {**os.environ, "PYTHONPATH": str(folder)}
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                self.port = int(found[1])
-                break
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        assert self.process.wait(PATIENCE) == 0
-
-    def resident(self) -> float:
-        """MiB."""
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
-        assert found is not None
-        return int(found[1]) / 1024
-
-    def peak_over(self, base: float, until: threading.Event) -> float:
-        peak = 0.0
-        while not until.wait(0.005):
-            peak = max(peak, self.resident() - base)
-        return peak
-
-
 #: How many clients at once, and MiB of each; the acceptance of the whole server is 64 of 20.
 CLIENTS, UPLOAD = (int(word) for word in os.environ.get("UPLOADS", "16x4").split("x"))
 
@@ -597,7 +565,7 @@ CLIENTS, UPLOAD = (int(word) for word in os.environ.get("UPLOADS", "16x4").split
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("coding", ["length", "chunked"])
 def test_uploads_do_not_grow_memory(tmp_path, coding):
-    """16 uploads of 4 MiB at once, whose bodies are as much as the server may have in all. `UPLOADS=64x20` is the full size."""
+    """16 uploads of 4 MiB at once, whose bodies are as much as the server may have in all. `ci/uploads` has the full size."""
     piece = bytes(64 * 1024)
     pieces = UPLOAD * 16
     answers: list[bytes] = []
@@ -615,7 +583,7 @@ def test_uploads_do_not_grow_memory(tmp_path, coding):
                 peer.send(b"0\r\n\r\n")
             answers.append(peer.read().body)
 
-    with Process(tmp_path) as server:
+    with Process(tmp_path, APP, "--workers", "1") as server:
         upload(server.port)
         base = server.resident()
         threads = [threading.Thread(target=upload, args=(server.port,)) for _ in range(CLIENTS)]
@@ -638,10 +606,10 @@ def test_uploads_do_not_grow_memory(tmp_path, coding):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 # 160 MiB would be a copy each. 6 are usual for fresh parts; a free-threaded Python's allocator gives back late on a busy machine (40 seen).
-@pytest.mark.parametrize(("path", "bound"), [("/stream", 80), ("/whole", 24), ("/native", 24)])
+@pytest.mark.parametrize(("path", "bound"), [("/stream", 80), ("/whole", 24), ("/native", 24), ("/file", 24)])
 def test_stalled_readers_do_not_grow_memory(tmp_path, path, bound):
     """20 peers that ask for 8 MiB and do not read: nobody gets a copy of his own."""
-    with Process(tmp_path) as server:
+    with Process(tmp_path, APP, "--workers", "1") as server:
         with Peer(server.port) as peer:
             assert len(peer.get(path).body) == 8 * MIB
         base = server.resident()
