@@ -5,7 +5,7 @@ use std::rc::Rc;
 use turboapi_platform::ListenerId;
 use turboapi_platform::simulated::{Moment, Network, Peer};
 
-use crate::plan::{ClientPlan, Ending, Item, Kind, Plan};
+use crate::plan::{ClientPlan, Ending, Item, Plan, Valid};
 use crate::response;
 
 /// One client.
@@ -130,6 +130,14 @@ impl Client {
                 return;
             }
             self.patience = None;
+            // RFC 9110 §10.1.1: who is answered while it waits may send the body all the same, or leave it out. What comes
+            // in parts may look whole before its handler is done.
+            let valid = self.own().items.get(self.item).and_then(Item::valid);
+            let looks_whole = valid.is_some_and(Valid::streams);
+            let is_final = self.answers > self.item && self.interims == self.interims_before;
+            if is_final && !looks_whole && network.draw(|random| random.chance(128)) {
+                (self.item, self.offset) = (self.item + 1, 0);
+            }
         }
         self.write(peer, network);
     }
@@ -164,10 +172,8 @@ impl Client {
             let item = &own.items[self.item];
             let is_last = self.item + 1 == own.items.len();
             let end = if is_last { self.stops_at } else { item.bytes.len() };
-            let waits_at = match &item.kind {
-                Kind::Valid(valid) if valid.expects.is_some() && self.offset < item.head_bytes => {
-                    item.head_bytes.min(end)
-                }
+            let waits_at = match item.valid() {
+                Some(valid) if valid.expects.is_some() && self.offset < item.head_bytes => item.head_bytes.min(end),
                 _ => end,
             };
             let max = own.write_bytes_max;
@@ -178,11 +184,11 @@ impl Client {
             let piece = wanted.min(waits_at - self.offset);
             bytes.extend_from_slice(&item.bytes[self.offset..self.offset + piece]);
             self.offset += piece;
-            if let Kind::Valid(valid) = &item.kind {
-                if let Some(patience) = valid.expects.filter(|_| self.offset == item.head_bytes) {
-                    self.patience = Some(patience.map(|time| network.now() + time));
-                    self.interims_before = self.interims;
-                }
+            if let Some(patience) =
+                item.valid().and_then(|valid| valid.expects).filter(|_| self.offset == item.head_bytes)
+            {
+                self.patience = Some(patience.map(|time| network.now() + time));
+                self.interims_before = self.interims;
             }
             if self.offset == end {
                 (self.item, self.offset) = (self.item + 1, 0);
@@ -205,13 +211,5 @@ impl Client {
     fn end(&mut self, peer: Peer, network: &Network) {
         network.end(peer);
         self.is_done = true;
-    }
-}
-
-impl Item {
-    /// Whether its answer has no body because it is HEAD.
-    #[must_use]
-    pub fn is_head(&self) -> bool {
-        matches!(&self.kind, Kind::Valid(valid) if valid.method == "HEAD")
     }
 }

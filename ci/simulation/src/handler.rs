@@ -1,21 +1,23 @@
-//! The handler of a run: checks what it is given against the plan, answers as the plan says, and checks what it is told.
+//! The handler of a run: checks what it is given against the plan, reads and answers as the plan says, and checks what it is told.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use turboapi_core::connection::Part;
-use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::{Answer, Headers};
+use turboapi_core::router::{Match, RouteId};
 use turboapi_core::worker::Worker;
 use turboapi_platform::simulated::{Moment, Network};
 use turboapi_platform::{ConnectionId, Platform};
 
-use crate::plan::{self, Form, Item, Kind, Plan, Valid};
+use crate::bodies::{Intake, Route};
+use crate::plan::{self, Form, Item, Plan, Valid};
 use crate::tally::{self, Tally};
 
 /// One call of the handler.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// On which connection.
     pub connection: ConnectionId,
@@ -25,10 +27,33 @@ pub struct Call {
     pub at: Moment,
     /// When it was told that its answer is complete, or the connection gone. At once where it answered at once.
     pub ended_at: Option<Moment>,
+    /// It was told that the connection is gone.
+    pub was_gone: bool,
     /// The answer was begun, then given up.
     pub was_cut: bool,
+    /// How far its body had come when it began to answer.
+    pub began: Option<Progress>,
+    /// The same when it gave the last of its answer.
+    pub answered: Option<Progress>,
+    /// Each time that it was given something of its body, and how much it had then. The first is the call.
+    pub given: Vec<Progress>,
+    /// Each read, and how much it has taken with that.
+    pub reads: Vec<(Moment, usize)>,
     /// How many requests the handler had when it was called, this one not among them.
     pub waiting_before: usize,
+}
+
+/// How far a body had come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// When.
+    pub at: Moment,
+    /// Bytes that its handler was given.
+    pub given: usize,
+    /// Its handler was told that this is all.
+    pub is_complete: bool,
+    /// How often its handler had read.
+    pub reads: usize,
 }
 
 /// A request that is to be answered later.
@@ -39,6 +64,11 @@ struct Waiting {
     due: Moment,
     /// Parts that were handed over, the start among them.
     handed: usize,
+    /// Bytes of its body that it has taken.
+    taken: usize,
+    /// Its next read; none while it waits for a part, or wants no more.
+    read_at: Option<Moment>,
+    wants_more: bool,
     awaits_writable: bool,
     writable_allowed: usize,
     was_told_of_half_close: bool,
@@ -53,6 +83,7 @@ pub struct Actor {
     pub calls: Vec<Call>,
     waiting: Vec<Waiting>,
     gone: Vec<RequestId>,
+    complete: Vec<RequestId>,
     /// Counts.
     pub tally: Tally,
 }
@@ -72,7 +103,7 @@ fn headers(token: u32, valid: &Valid, with_length: Option<usize>) -> Headers {
 }
 
 fn token_of(path: &str) -> Option<u32> {
-    path.strip_prefix('/')?.parse().ok()
+    path.rsplit_once('/')?.1.parse().ok()
 }
 
 impl Plan {
@@ -85,10 +116,8 @@ impl Plan {
 
     /// The same, where it was called and so must be valid.
     fn valid(&self, token: u32) -> &Valid {
-        match self.item(token).map(|item| &item.kind) {
-            Some(Kind::Valid(valid)) => valid,
-            _ => panic!("request {token}, which the handler was called with, is not one to be answered"),
-        }
+        let valid = self.item(token).and_then(Item::valid);
+        valid.unwrap_or_else(|| panic!("request {token}, which the handler was called with, is not one to be answered"))
     }
 }
 
@@ -102,7 +131,15 @@ impl Actor {
     /// For this plan.
     #[must_use]
     pub fn new(plan: Rc<Plan>, network: Network) -> Self {
-        Self { plan, network, calls: Vec::new(), waiting: Vec::new(), gone: Vec::new(), tally: Tally::default() }
+        Self {
+            plan,
+            network,
+            calls: Vec::new(),
+            waiting: Vec::new(),
+            gone: Vec::new(),
+            complete: Vec::new(),
+            tally: Tally::default(),
+        }
     }
 
     /// Requests that it has.
@@ -111,30 +148,89 @@ impl Actor {
         self.waiting.len()
     }
 
+    /// Whether all that it has are requests that it will never answer.
+    #[must_use]
+    pub fn answers_nobody(&self) -> bool {
+        let form = |waiting: &Waiting| self.plan.valid(self.calls[waiting.call].token).conduct.form;
+        self.waiting.iter().all(|waiting| form(waiting) == Form::Never)
+    }
+
     /// When it will go on by itself.
     #[must_use]
     pub fn next_due(&self) -> Option<Moment> {
-        self.waiting.iter().filter(|waiting| !waiting.awaits_writable).map(|waiting| waiting.due).min()
+        let next = |waiting: &Waiting| waiting.read_at.into_iter().chain(waiting.answers_at()).min();
+        self.waiting.iter().filter_map(next).min()
     }
 
-    /// Gives the answers, and parts of answers, whose time has come; connections in random order.
-    pub fn answer_due<P: Platform>(&mut self, worker: &mut Worker<P>) {
+    /// Reads, and gives the answers and parts of answers, whose time has come; connections in random order.
+    pub fn go_on<P: Platform>(&mut self, worker: &mut Worker<P>) {
         while let Some(id) = self.gone.pop() {
             self.tally.add(tally::Outcome::StaleAnswer);
             let part = Part::Json { status: 200, body: Bytes::from_static(b"stale") };
             assert_eq!(worker.answer(id, part, self), Ok(false), "a late answer to {id:?} found somebody");
+            assert!(!worker.read_body(id, 1), "a late read of {id:?} found somebody");
+        }
+        while let Some(id) = self.complete.pop() {
+            assert!(!worker.read_body(id, 1), "{id:?} is answered, and its body can be read");
         }
         loop {
             let now = self.network.now();
-            let is_due = |waiting: &Waiting| !waiting.awaits_writable && waiting.due <= now;
+            let is_due = |waiting: &Waiting| {
+                waiting.answers_at().is_some_and(|at| at <= now) || waiting.read_at.is_some_and(|at| at <= now)
+            };
             let due = self.waiting.iter().filter(|waiting| is_due(waiting)).count();
             if due == 0 {
                 return;
             }
             let chosen = self.network.draw(|random| random.below(due as u64)) as usize;
             let Some(at) = (0..self.waiting.len()).filter(|at| is_due(&self.waiting[*at])).nth(chosen) else { return };
-            self.answer_one(at, worker);
+            let answers = self.waiting[at].answers_at().is_some_and(|at| at <= now);
+            let reads = self.waiting[at].read_at.is_some_and(|at| at <= now);
+            if reads && (!answers || self.network.draw(|random| random.chance(128))) {
+                self.read_one(at, worker);
+            } else {
+                self.answer_one(at, worker);
+            }
         }
+    }
+
+    /// Checks that what a handler has not taken stops its connection's reading over the bound, and nothing else does.
+    ///
+    /// # Panics
+    /// Where it does not, or something else does.
+    pub fn check_pauses(&self) {
+        for waiting in &self.waiting {
+            let call = &self.calls[waiting.call];
+            let Some(progress) = call.given.last().filter(|progress| !progress.is_complete) else { continue };
+            let untaken = progress.given - waiting.taken;
+            let must_pause = untaken > self.plan.limits.body_untaken_bytes_max;
+            let pauses = self.network.pauses_reading(call.connection);
+            let token = call.token;
+            assert_eq!(pauses, must_pause, "whether reading stands, with {untaken} bytes of {token} not taken");
+        }
+    }
+
+    fn read_one<P: Platform>(&mut self, at: usize, worker: &mut Worker<P>) {
+        let now = self.network.now();
+        let waiting = &mut self.waiting[at];
+        let call = &mut self.calls[waiting.call];
+        let valid = self.plan.valid(call.token);
+        let Intake { pause, bytes, stops_after, is_awaited, .. } = valid.body.intake;
+        let progress = call.given.last().copied().unwrap_or_else(|| unreachable!("the call is the first"));
+        let taken = (progress.given - waiting.taken).min(bytes).min(stops_after - waiting.taken);
+        waiting.taken += taken;
+        call.reads.push((now, waiting.taken));
+        let has_all = progress.is_complete && waiting.taken == progress.given;
+        waiting.wants_more = !has_all && waiting.taken < stops_after;
+        waiting.read_at = (waiting.wants_more && waiting.taken < progress.given).then_some(now + pause);
+        if !waiting.wants_more && is_awaited && valid.conduct.form != Form::Never {
+            waiting.due = now + valid.conduct.later.unwrap_or_default();
+        }
+        if !has_all && !waiting.wants_more {
+            self.tally.add(tally::Outcome::StoppedReading);
+        }
+        self.network.note("handler reads", u64::from(call.token), taken as u64);
+        assert!(worker.read_body(waiting.id, taken), "the reader of {} is told that it is over", call.token);
     }
 
     fn answer_one<P: Platform>(&mut self, at: usize, worker: &mut Worker<P>) {
@@ -179,10 +275,16 @@ impl Actor {
             (Form::Never, _) => unreachable!("it is never due"),
         };
         // Between two parts a little time may pass.
-        waiting.due = self.network.now() + u64::from(step % 2 == 1) * 300;
+        waiting.due = self.network.now() + u64::from(step % 2 == 1) * 300 + conduct.part_pause;
         // HEAD takes any length: there is no body that could break its promise.
         self.calls[call].was_cut = fails && (conduct.form == Form::FailsWithin || valid.method != "HEAD");
         self.network.note("handler answers", u64::from(token), step as u64);
+        let reads = self.calls[call].reads.len();
+        let progress = Progress { at: self.network.now(), reads, ..self.calls[call].progress() };
+        self.calls[call].began.get_or_insert(progress);
+        if is_last && !self.calls[call].was_cut {
+            self.calls[call].answered = Some(progress);
+        }
         let done = worker.answer(id, part, self);
         let is_error = fails && conduct.form == Form::WrongLength && valid.method != "HEAD";
         assert_eq!(done.is_err(), is_error, "part {step} of {token}: {done:?}");
@@ -197,13 +299,66 @@ impl Actor {
         let valid = plan.valid(token);
         let method = request.head.method.name(request.head_bytes);
         assert_eq!(method, valid.method.as_bytes(), "method of {token}");
-        assert!(request.body == valid.body, "body of {token}: {} bytes of {}", request.body.len(), valid.body.len());
+        check_part(token, valid, 0, request.body, request.is_body_complete);
+        assert!(request.is_body_complete || !valid.body.route.is_whole(), "{token} was called before it was whole");
         assert_eq!(request.head.minor_version == 0, valid.is_old, "version of {token}");
         (token, plan)
     }
 }
 
+/// Holds a part of a body against the plan, and whether it is the last.
+fn check_part(token: u32, valid: &Valid, given: usize, part: &[u8], is_complete: bool) {
+    let content = &valid.body.content;
+    let end = given + part.len();
+    assert!(
+        content.get(given..end) == Some(part),
+        "body of {token}: {} bytes after {given} are not its own",
+        part.len()
+    );
+    assert!(!is_complete || end == content.len(), "body of {token}: complete with {end} of {} bytes", content.len());
+    assert!(!is_complete || valid.body.breaks.is_none(), "body of {token}: complete, and it is malformed");
+}
+
+impl Call {
+    fn progress(&self) -> Progress {
+        self.given.last().copied().unwrap_or_else(|| unreachable!("the call is the first"))
+    }
+}
+
+impl Waiting {
+    /// When it goes on with its answer, if nothing has to come before.
+    fn answers_at(&self) -> Option<Moment> {
+        (!self.awaits_writable && self.due != Moment::MAX).then_some(self.due)
+    }
+}
+
 impl Handler for Actor {
+    fn body_use(&mut self, matched: Match) -> BodyUse {
+        let route = match matched {
+            Match::Found(RouteId(index)) => Route::ROUTED[index as usize].0,
+            _ => Route::Whole,
+        };
+        BodyUse { is_wanted_whole: route.is_whole(), bytes_max: self.plan.own_limits.of(route) }
+    }
+
+    fn body(&mut self, id: RequestId, part: &[u8], is_complete: bool) {
+        self.network.note("handler given", id.connection.bits(), part.len() as u64);
+        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) else {
+            panic!("{id:?} is given a part, and its handler has ended")
+        };
+        let call = &mut self.calls[waiting.call];
+        let progress = call.progress();
+        assert!(!progress.is_complete, "{id:?} is given a part after the last");
+        assert!(is_complete || !part.is_empty(), "{id:?} is given nothing");
+        let valid = self.plan.valid(call.token);
+        check_part(call.token, valid, progress.given, part, is_complete);
+        let now = self.network.now();
+        call.given.push(Progress { at: now, given: progress.given + part.len(), is_complete, reads: call.reads.len() });
+        if waiting.wants_more && waiting.read_at.is_none() {
+            waiting.read_at = Some(now + valid.body.intake.pause);
+        }
+    }
+
     fn call(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         let (token, plan) = self.check(request);
         let valid = plan.valid(token);
@@ -211,21 +366,34 @@ impl Handler for Actor {
         let now = self.network.now();
         self.network.note("handler called", u64::from(token), request.body.len() as u64);
         let is_later = conduct.later.is_some();
+        let progress = Progress { at: now, given: request.body.len(), is_complete: request.is_body_complete, reads: 0 };
+        let answered = (!is_later).then_some(progress);
         self.calls.push(Call {
             connection: request.id.connection,
             token,
             at: now,
             ended_at: (!is_later).then_some(now),
+            was_gone: false,
             was_cut: false,
+            began: answered,
+            answered,
+            given: vec![progress],
+            reads: Vec::new(),
             waiting_before: self.waiting.len(),
         });
         self.network.pass(conduct.computes);
         if let Some(delay) = conduct.later {
+            let intake = valid.body.intake;
+            let wants_more = !valid.body.route.is_whole() && intake.stops_after > 0;
+            let waits = conduct.form == Form::Never || wants_more && intake.is_awaited;
             self.waiting.push(Waiting {
                 id: request.id,
                 call: self.calls.len() - 1,
-                due: if conduct.form == Form::Never { Moment::MAX } else { now + delay },
+                due: if waits { Moment::MAX } else { now + delay },
                 handed: 0,
+                taken: if valid.body.route.is_whole() { request.body.len() } else { 0 },
+                read_at: wants_more.then_some(now + intake.begins_after),
+                wants_more,
                 awaits_writable: false,
                 writable_allowed: 0,
                 was_told_of_half_close: false,
@@ -248,7 +416,7 @@ impl Handler for Actor {
             }
             Form::FailsWithin | Form::WrongLength => {
                 if let Some(call) = self.calls.last_mut() {
-                    call.was_cut = true;
+                    (call.was_cut, call.answered) = (true, None);
                 }
                 answer
                     .start(200, &headers(token, valid, Some(7)))
@@ -287,9 +455,11 @@ impl Handler for Actor {
             }
             Ended::Complete => {
                 assert!(waiting.handed > 0, "{id:?} was told Complete, and had said nothing");
+                self.complete.push(id);
                 self.tally.add(tally::Outcome::Later);
             }
             Ended::Gone => {
+                call.was_gone = true;
                 if !call.was_cut {
                     self.gone.push(id);
                 }

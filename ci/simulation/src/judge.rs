@@ -4,6 +4,7 @@
 //! right, either is accepted; everything else panics. Here is what is known of a connection; what is asked of it is below.
 
 mod answers;
+mod bodies;
 mod calls;
 mod ending;
 mod refusals;
@@ -62,8 +63,10 @@ struct Answered<'a> {
 /// At the first thing that must not have happened.
 pub fn judge(facts: &Facts<'_>, tally: &mut Tally) {
     tally.add(Outcome::Connection);
-    let answers = facts.check_answers(tally);
+    let (answers, continued) = facts.check_answers(tally);
     facts.check_calls(&answers);
+    facts.check_bodies(&continued, tally);
+    facts.check_dropped(&answers, tally);
     facts.check_bounds(&answers);
     facts.check_refusal_times(&answers, tally);
     facts.check_end(&answers, tally);
@@ -75,6 +78,8 @@ const fn micros(duration: Duration) -> Moment {
 
 /// A worker does not look at the clock for each event. A handler may compute for so long before it looks again.
 const COMPUTED_MAX: Moment = 1_000;
+/// What all handlers that are called for one turn may compute together.
+const COMPUTED_IN_ALL_MAX: Moment = 30_000;
 
 /// The latest time that a time-out which begins at `since` may fire.
 fn latest(since: Moment, timeout: Duration) -> Moment {

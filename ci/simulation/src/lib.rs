@@ -2,10 +2,12 @@
 //! runs over a simulated kernel on a clock of its own; a judge then checks every octet, every time-out and every bound.
 //! The same seed gives the same run, so a failure is one number. No sockets, no threads, no wall clock in here.
 //!
-//! In the order of a run: [`plan`] draws it, [`run`] drives it, [`client`] writes and reads, [`handler`] answers, [`response`]
-//! parses what came back without any code of the core, [`judge`] decides. The kernel is `platform/src/simulated.rs`.
+//! In the order of a run: [`plan`] draws it with [`bodies`] and [`broken`], [`run`] drives it, [`client`] writes and reads,
+//! [`handler`] takes bodies and answers, [`response`] parses what came back without any code of the core, [`judge`] decides.
+//! The kernel is `platform/src/simulated.rs`.
 
 pub mod plan;
+pub mod bodies;
 pub mod broken;
 pub mod run;
 pub mod client;

@@ -7,6 +7,7 @@ use turboapi_core::limits::Limits;
 use turboapi_platform::IoConfig;
 use turboapi_platform::simulated::{Moment, Random, Reader, Weather};
 
+use crate::bodies::{Body, OwnLimits};
 use crate::broken;
 
 /// Microseconds.
@@ -17,6 +18,8 @@ pub const MILLISECOND: Moment = 1000;
 pub struct Plan {
     /// Bounds, much lower than the defaults, so that they are met.
     pub limits: Limits,
+    /// What some routes have instead.
+    pub own_limits: OwnLimits,
     /// Few and small receive buffers.
     pub io: IoConfig,
     /// How the kernel behaves.
@@ -89,8 +92,8 @@ pub struct Item {
 /// What an item is.
 #[derive(Debug)]
 pub enum Kind {
-    /// To be answered.
-    Valid(Valid),
+    /// To be answered, but for what its body breaks.
+    Valid(Box<Valid>),
     /// To be refused with this status.
     Broken(u16),
 }
@@ -100,10 +103,8 @@ pub enum Kind {
 pub struct Valid {
     /// Its method.
     pub method: &'static str,
-    /// Its body, decoded.
-    pub body: Vec<u8>,
-    /// The body comes in chunks.
-    pub is_chunked: bool,
+    /// Its body, and which route it takes.
+    pub body: Body,
     /// HTTP/1.0.
     pub is_old: bool,
     /// The request lets the connection stay.
@@ -127,6 +128,8 @@ pub struct Conduct {
     pub bytes: usize,
     /// The handler says `connection: close`.
     pub closes: bool,
+    /// Time between two parts.
+    pub part_pause: Moment,
     /// It computes for so long in the call.
     pub computes: Moment,
 }
@@ -157,11 +160,58 @@ pub enum Form {
     Never,
 }
 
+impl Item {
+    /// Whether its answer has no body because it is HEAD.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        matches!(&self.kind, Kind::Valid(valid) if valid.method == "HEAD")
+    }
+
+    /// Where it begins in all that its client says.
+    #[must_use]
+    pub fn start(&self) -> usize {
+        self.end - self.bytes.len()
+    }
+
+    /// Where its head ends in all that its client says.
+    #[must_use]
+    pub fn head_end(&self) -> usize {
+        self.start() + self.head_bytes
+    }
+
+    /// What it is, where it is to be answered.
+    #[must_use]
+    pub fn valid(&self) -> Option<&Valid> {
+        match &self.kind {
+            Kind::Valid(valid) => Some(valid),
+            Kind::Broken(_) => None,
+        }
+    }
+
+    /// Whether the handler has it as soon as its head is complete.
+    #[must_use]
+    pub fn is_in_parts(&self) -> bool {
+        self.valid().is_some_and(|valid| !valid.body.route.is_whole())
+    }
+
+    /// Whether it is all there with so many bytes of its client, and right.
+    #[must_use]
+    pub fn is_whole(&self, delivered: usize) -> bool {
+        delivered >= self.end && self.valid().is_some_and(|valid| valid.body.breaks.is_none())
+    }
+}
+
 impl Valid {
     /// Whether the answer has no body, whatever the handler says.
     #[must_use]
     pub fn is_bodiless(&self) -> bool {
         self.method == "HEAD" || matches!(self.conduct.status, 204 | 304)
+    }
+
+    /// Whether its answer is begun before it is complete.
+    #[must_use]
+    pub fn streams(&self) -> bool {
+        matches!(self.conduct.form, Form::Parts { .. } | Form::FailsWithin | Form::WrongLength)
     }
 
     /// Whether this answer ends its connection, if all goes well.
@@ -198,6 +248,7 @@ impl Plan {
         let mut random = Random::new(seed);
         let random = &mut random;
         let limits = draw_limits(random);
+        let own_limits = OwnLimits { whole: random.pick(&[100, 1000, 8000]), parts: random.pick(&[100, 4000, 12_000]) };
         let is_calm = random.chance(64);
         let weather = if is_calm {
             Weather { latency_max: random.pick(&[0, 200]), ..Weather::default() }
@@ -210,7 +261,8 @@ impl Plan {
             ..IoConfig::default()
         };
         let clients_count = 1 + random.below(4) as u32;
-        let clients = (0..clients_count).map(|index| draw_client(random, index, is_calm, &limits)).collect();
+        let clients =
+            (0..clients_count).map(|index| draw_client(random, index, is_calm, &limits, own_limits)).collect();
         let one_in_8 = |random: &mut Random, max: Moment| random.chance(32).then(|| random.below(max));
         Self {
             clients,
@@ -219,6 +271,7 @@ impl Plan {
             wake_at: one_in_8(random, 300 * MILLISECOND),
             listener_fails_at: random.chance(8).then(|| random.below(200 * MILLISECOND)),
             limits,
+            own_limits,
             io,
             weather,
         }
@@ -258,6 +311,8 @@ fn draw_limits(random: &mut Random) -> Limits {
         head_bytes_max: random.pick(&[512, 1024, 2048]),
         header_count_max: 8,
         body_bytes_max: random.pick(&[300, 2000, 5000]),
+        body_untaken_bytes_max: random.pick(&[0, 50, 500, 65_536]),
+        linger_bytes_max: random.pick(&[0, 60, 700, 65_536]),
         unsent_bytes_max: random.pick(&[1024, 4096, 65_536]),
         connections_max: random.pick(&[1, 2, 4, 100]),
         handlers_in_flight_max: random.pick(&[1, 2, 100, 100]),
@@ -287,12 +342,12 @@ fn draw_weather(random: &mut Random) -> Weather {
     }
 }
 
-fn draw_client(random: &mut Random, index: u32, is_calm: bool, limits: &Limits) -> ClientPlan {
+fn draw_client(random: &mut Random, index: u32, is_calm: bool, limits: &Limits, own_limits: OwnLimits) -> ClientPlan {
     let items_count = random.below(6) as u32;
     let (mut items, mut end) = (Vec::new(), 0);
     for item in 0..items_count {
         let token = (index + 1) * 100 + item;
-        let mut item = draw_item(random, token, limits);
+        let mut item = draw_item(random, token, limits, own_limits);
         end += item.bytes.len();
         item.end = end;
         items.push(item);
@@ -348,7 +403,7 @@ fn random_pause(index: u32) -> Moment {
     [5, 100, 700, 1500][index as usize % 4] * MILLISECOND
 }
 
-fn draw_item(random: &mut Random, token: u32, limits: &Limits) -> Item {
+fn draw_item(random: &mut Random, token: u32, limits: &Limits, own_limits: OwnLimits) -> Item {
     if random.chance(28) {
         let (bytes, status) = broken::draw(random, token, limits);
         let head_end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
@@ -356,10 +411,11 @@ fn draw_item(random: &mut Random, token: u32, limits: &Limits) -> Item {
         return Item { token, bytes, head_bytes, end: 0, kind: Kind::Broken(status) };
     }
     let is_old = random.chance(24);
-    let framing = if is_old { random.below(2) } else { random.below(4) };
-    let method = match framing {
-        0 => random.pick(&["GET", "GET", "HEAD", "OPTIONS", "DELETE", "get"]),
-        _ => random.pick(&["POST", "PUT", "PATCH", "GET", "HEAD"]),
+    let (mut body, wire) = Body::draw(random, token, is_old, limits, own_limits);
+    let method = if body.is_chunked || wire.length.is_some() {
+        random.pick(&["POST", "PUT", "PATCH", "GET", "HEAD"])
+    } else {
+        random.pick(&["GET", "GET", "HEAD", "OPTIONS", "DELETE", "get"])
     };
     let (says, keeps_alive) = match (is_old, random.below(8)) {
         (true, 0..6) => ("Connection: keep-alive\r\n", true),
@@ -369,15 +425,11 @@ fn draw_item(random: &mut Random, token: u32, limits: &Limits) -> Item {
         (false, _) => ("", true),
     };
     let filler = "x".repeat(random.pick(&[0, 0, 30, 200]));
+    let prefix = body.route.prefix();
     let mut text =
-        format!("{method} /{token} HTTP/1.{}\r\nHost: h\r\nX-Filler: {filler}\r\n{says}", i32::from(!is_old));
-    let length = match framing {
-        0 => 0,
-        _ => random.pick(&[0, 1, 20, 250, limits.body_bytes_max as usize]),
-    };
-    let content = body(token ^ 0x5555, length);
-    let expects = (framing > 0 && length > 0 && !is_old && random.chance(64))
-        .then(|| random.chance(128).then_some(20 * MILLISECOND));
+        format!("{method} {prefix}/{token} HTTP/1.{}\r\nHost: h\r\nX-Filler: {filler}\r\n{says}", i32::from(!is_old));
+    let has_body = wire.length.is_some_and(|length| length > 0) || body.is_chunked && !body.pieces.is_empty();
+    let expects = (has_body && !is_old && random.chance(64)).then(|| random.chance(128).then_some(20 * MILLISECOND));
     if expects.is_some() {
         text += "Expect: 100-continue\r\n";
     }
@@ -386,52 +438,30 @@ fn draw_item(random: &mut Random, token: u32, limits: &Limits) -> Item {
         // RFC 9112 §2.2: one empty line before a request is none of it.
         bytes.splice(0..0, *b"\r\n");
     }
-    match framing {
-        0 => {}
-        1 => bytes.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes()),
-        _ => bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    if let Some(length) = wire.length {
+        bytes.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
     }
+    bytes.extend_from_slice(wire.lines.as_bytes());
     bytes.extend_from_slice(b"\r\n");
     let head_bytes = bytes.len();
-    if framing > 1 {
-        write_chunks(random, &content, &mut bytes);
-    } else {
-        bytes.extend_from_slice(&content);
-    }
-    let valid = Valid {
-        method,
-        body: content,
-        is_chunked: framing > 1,
-        is_old,
-        keeps_alive,
-        expects,
-        conduct: draw_conduct(random),
-    };
-    Item { token, bytes, head_bytes, end: 0, kind: Kind::Valid(valid) }
+    bytes.extend_from_slice(&wire.octets);
+    body.put_behind(head_bytes);
+    let conduct = draw_conduct(random, !body.route.is_whole());
+    let valid = Valid { method, body, is_old, keeps_alive, expects, conduct };
+    Item { token, bytes, head_bytes, end: 0, kind: Kind::Valid(Box::new(valid)) }
 }
 
-fn write_chunks(random: &mut Random, mut content: &[u8], bytes: &mut Vec<u8>) {
-    while !content.is_empty() {
-        let size = 1 + random.below(content.len() as u64) as usize;
-        let extension = random.pick(&["", "", ";a=b", ";q=\"a;b\""]);
-        bytes.extend_from_slice(format!("{size:x}{extension}\r\n").as_bytes());
-        bytes.extend_from_slice(&content[..size]);
-        bytes.extend_from_slice(b"\r\n");
-        content = &content[size..];
-    }
-    bytes.extend_from_slice(
-        random.pick(&["0\r\n\r\n", "0\r\nX-Trailer: v\r\n\r\n", "000\r\nA: b\r\nHost: x\r\n\r\n"]).as_bytes(),
-    );
-}
-
-fn draw_conduct(random: &mut Random) -> Conduct {
-    let later = random.chance(110).then(|| random.pick(&[0, 1, 5, 50, 200]) * MILLISECOND);
+fn draw_conduct(random: &mut Random, is_in_parts: bool) -> Conduct {
+    let later =
+        random.chance(if is_in_parts { 220 } else { 110 }).then(|| random.pick(&[0, 1, 5, 50, 200]) * MILLISECOND);
     let parts = |random: &mut Random| Form::Parts {
         count: 1 + random.below(4) as usize,
         has_length: random.chance(100),
         waits: random.chance(160),
     };
-    let form = match random.below(32) {
+    // An answer in parts may begin while the body comes, and outlive what breaks that.
+    let parts_more = if is_in_parts { 8 } else { 0 };
+    let form = match random.below(32) + parts_more {
         0..18 => Form::Whole,
         18..21 => Form::Json,
         21..28 => parts(random),
@@ -451,6 +481,7 @@ fn draw_conduct(random: &mut Random) -> Conduct {
             _ => random.below(600_000) as usize,
         },
         closes: random.chance(16),
+        part_pause: if is_in_parts { random.pick(&[0, 0, 5, 100]) * MILLISECOND } else { 0 },
         computes: if random.chance(16) { random.below(3 * MILLISECOND) } else { 0 },
     }
 }

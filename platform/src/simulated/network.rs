@@ -91,6 +91,13 @@ impl Network {
         self.state.borrow().wires[peer.0].connection
     }
 
+    /// Whether the worker has stopped the reading of a connection that is open.
+    #[must_use]
+    pub fn pauses_reading(&self, connection: ConnectionId) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.of(connection).is_some_and(|index| state.wires[index].pauses_reading)
+    }
+
     /// Whether the worker's side of it is closed, or it was never accepted and never will be.
     #[must_use]
     pub fn is_over(&self, peer: Peer) -> bool {

@@ -91,11 +91,13 @@ impl State {
             Travel::Bytes(_) if wire.is_released => self.destroy_unread(index),
             Travel::Bytes(bytes) => {
                 if let Some((until, left)) = &mut wire.lingers {
-                    let was_left = std::mem::replace(left, left.saturating_sub(bytes.len()));
-                    if *left == 0 && was_left > 0 {
+                    let is_too_much = bytes.len() >= *left;
+                    *left = left.saturating_sub(bytes.len());
+                    if is_too_much && wire.coming.is_empty() {
                         *until = self.now;
                         // What stands behind these 64 KiB is answered by a reset.
                         wire.coming.push_back(0);
+                        wire.history.sent_too_much = true;
                         self.count(Happening::LingerBytes);
                     }
                 } else if !wire.has_failed {
@@ -195,10 +197,16 @@ impl State {
             (None, _) => false,
             (Some(Close::Abort | Close::AfterSend), _) => true,
             (Some(Close::Linger(time)), None) => {
-                let left = LINGER_BYTES_MAX.saturating_sub(wire.coming.len());
+                let unread = wire.coming.len();
                 wire.coming.clear();
-                wire.lingers = Some((now + time.as_micros() as Moment, left));
-                wire.has_ended || time.is_zero()
+                wire.lingers = Some((now + time.as_micros() as Moment, LINGER_BYTES_MAX.saturating_sub(unread)));
+                let is_too_much = unread >= LINGER_BYTES_MAX;
+                if is_too_much {
+                    wire.coming.push_back(0);
+                    wire.history.sent_too_much = true;
+                    self.counts[Happening::LingerBytes as usize] += 1;
+                }
+                wire.has_ended || time.is_zero() || is_too_much
             }
             (Some(Close::Linger(_)), Some((until, left))) => {
                 let is_over_by_time = until <= now && !wire.has_ended && left > 0;

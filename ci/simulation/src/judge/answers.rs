@@ -3,14 +3,15 @@
 use turboapi_platform::simulated::Moment;
 
 use super::{Answered, Facts, SEND_BYTES_MAX};
+use crate::handler::Call;
 use crate::plan::{self, Form, Item, Kind, Valid};
 use crate::response::{self, Response};
 use crate::tally::{Outcome, Tally};
 
 impl Facts<'_> {
-    /// Parses all that was sent, and holds each answer against its item.
-    pub(super) fn check_answers(&self, tally: &mut Tally) -> Vec<Answered<'_>> {
-        let mut answers: Vec<Answered<'_>> = Vec::new();
+    /// Parses all that was sent, and holds each answer against its item. Also returns the requests that got a 100 Continue.
+    pub(super) fn check_answers(&self, tally: &mut Tally) -> (Vec<Answered<'_>>, Vec<u32>) {
+        let (mut answers, mut continued): (Vec<Answered<'_>>, _) = (Vec::new(), Vec::new());
         let (mut at, mut interims) = (0, 0);
         let mut start = 0;
         while at < self.out.len() {
@@ -39,8 +40,8 @@ impl Facts<'_> {
             at = response.end;
             if response.status < 200 {
                 assert_eq!(response.status, 100);
-                let expects = matches!(item, Some(Item { kind: Kind::Valid(valid), .. }) if valid.expects.is_some());
-                assert!(expects, "100 Continue, and nobody waits for it");
+                let expects = item.filter(|item| item.valid().is_some_and(|valid| valid.expects.is_some()));
+                continued.push(expects.unwrap_or_else(|| panic!("100 Continue, and nobody waits for it")).token);
                 interims += 1;
                 assert!(interims == 1, "100 Continue twice for one request");
                 tally.add(Outcome::Continue);
@@ -50,7 +51,7 @@ impl Facts<'_> {
             answers.push(Answered { item, start, end: response.end, response, is_refusal });
             (start, interims) = (at, 0);
         }
-        answers
+        (answers, continued)
     }
 
     /// Holds one answer against its item; whether it is a refusal.
@@ -65,30 +66,34 @@ impl Facts<'_> {
         let sent_at = self.sent_at(response.end).0;
         let begins_at =
             item.map_or(self.own.items.last().map_or(0, |item| item.end), |item| item.end - item.bytes.len());
-        let is_whole = item.is_some_and(|item| self.delivered(sent_at) >= item.end);
+        let is_whole = item.is_some_and(|item| item.is_whole(self.delivered(sent_at)));
+        let is_in_parts = item.is_some_and(Item::is_in_parts);
+        let has_head = item.is_some_and(|item| self.delivered(sent_at) >= item.head_end());
         let token = item.map_or(0, |item| item.token);
         let name = || format!("answer to {token} ({} on the wire, status {})", response.body.len(), response.status);
         let call = item.and_then(|item| self.call(item.token));
-        if let (Some(item), Some(call)) = (item, call) {
-            let Kind::Valid(valid) = &item.kind else { panic!("{}: malformed, and the handler was called", name()) };
-            assert!(is_whole, "{}: before the request was whole", name());
+        // A handler whose body broke before it began to answer was told so, and its peer gets a refusal.
+        let is_given_up = call.is_some_and(|call| call.was_gone && call.began.is_none());
+        if let (Some(item), Some(call)) = (item, call.filter(|_| !is_given_up)) {
+            let Some(valid) = item.valid() else { panic!("{}: malformed, and the handler was called", name()) };
+            assert!(is_whole || is_in_parts && has_head, "{}: before the request was whole", name());
             assert!(call.at <= sent_at, "{}: before the handler was called", name());
-            self.check_valid(valid, token, response, sent_at);
+            self.check_valid(item, valid, call, response, sent_at);
             count_answer(valid, response, tally);
             if before.len() + 1 < self.own.items.len() && self.own.is_pipelined {
                 tally.add(Outcome::Pipelined);
             }
             return false;
         }
+        if let Some(call) = call {
+            assert!(is_in_parts && call.ended_at.is_some_and(|at| at <= sent_at), "{}: its handler goes on", name());
+        }
         assert!(response.token.is_none(), "{}: says the token of a call that was not made", name());
-        if response.status == 503 {
+        if response.status == 503 && call.is_none() {
             let bound = self.plan.limits.handlers_in_flight_max;
             assert!(bound <= self.plan.clients.len(), "{}: there is room for {bound} handlers", name());
-            assert!(
-                is_whole && matches!(item, Some(Item { kind: Kind::Valid(_), .. })),
-                "{}: of no whole request",
-                name()
-            );
+            let is_request = is_whole || is_in_parts && has_head;
+            assert!(is_request && item.is_some_and(|item| item.valid().is_some()), "{}: of no request", name());
             tally.add(Outcome::Overloaded);
             return false;
         }
@@ -102,29 +107,35 @@ impl Facts<'_> {
                 return true;
             }
         }
+        if let Some((item, breaks)) = item.and_then(|item| Some((item, item.valid()?.body.breaks?))) {
+            if response.status == breaks.status && self.delivered(sent_at) > item.start() + breaks.at {
+                tally.add(if call.is_some() { Outcome::BodyBroken } else { Outcome::Broken });
+                return true;
+            }
+        }
         let has_begun = self.delivered(sent_at) > begins_at;
         match response.status {
             // When is checked below.
             408 => {
                 assert!(has_begun, "{}: and nothing of it came", name());
-                if let Some(Item { kind: Kind::Valid(valid), head_bytes, .. }) = item {
+                if let Some((item, valid)) = item.and_then(|item| Some((item, item.valid()?))) {
                     // One that waits for the go-ahead for ever must have been given it.
-                    let waits = valid.expects == Some(None) && self.delivered(sent_at) == begins_at + head_bytes;
+                    let waits = valid.expects == Some(None) && self.delivered(sent_at) == item.head_end();
                     assert!(!waits || interims == 1, "{}: it waited for 100 Continue", name());
                 }
             }
             400 => {
                 assert!(!is_whole, "{}: a whole request was refused", name());
                 assert!(has_begun && self.history.eof_at.is_some_and(|at| at <= sent_at), "{}: and no end", name());
-                tally.add(Outcome::CutShort);
+                tally.add(if call.is_some() { Outcome::BodyCut } else { Outcome::CutShort });
             }
             _ => panic!("{}: refused without a reason", name()),
         }
         true
     }
 
-    fn check_valid(&self, valid: &Valid, token: u32, response: &Response<'_>, sent_at: Moment) {
-        let conduct = valid.conduct;
+    fn check_valid(&self, item: &Item, valid: &Valid, call: &Call, response: &Response<'_>, sent_at: Moment) {
+        let (conduct, token) = (valid.conduct, item.token);
         let is_error = matches!(conduct.form, Form::Nothing);
         let name = format!("answer to {token} ({:?})", conduct.form);
         if is_error {
@@ -152,6 +163,9 @@ impl Facts<'_> {
         }
         let ends = if is_error { !valid.keeps_alive } else { valid.ends_connection() };
         let may_end = self.drains_by(sent_at) || self.history.eof_at.is_some_and(|at| at <= sent_at);
+        // RFC 9112 §9.3: what is left of the request would be in the way of the next.
+        let (body_ends, body_may_end) = self.body_ends_connection(item, valid, call);
+        let (ends, may_end) = (ends || body_ends, may_end || body_may_end);
         assert!(response.closes == ends || may_end && !ends, "{name}: says close {}, not {ends}", response.closes);
         assert_eq!(response.says_keep_alive, valid.is_old && !response.closes, "{name}: says keep-alive");
     }
@@ -161,8 +175,8 @@ fn count_answer(valid: &Valid, response: &Response<'_>, tally: &mut Tally) {
     tally.add(Outcome::Answered);
     let conduct = valid.conduct;
     let counted = [
-        (valid.is_chunked, Outcome::Chunked),
-        (!valid.is_chunked && !valid.body.is_empty(), Outcome::Body),
+        (valid.body.is_chunked, Outcome::Chunked),
+        (!valid.body.is_chunked && !valid.body.content.is_empty(), Outcome::Body),
         (valid.method == "HEAD", Outcome::HeadMethod),
         (matches!(response.status, 204 | 304), Outcome::NoContent),
         (valid.is_old, Outcome::OldVersion),

@@ -3,10 +3,9 @@
 use turboapi_platform::simulated::Moment;
 
 use super::{Answered, Facts, SEND_BYTES_MAX};
-use crate::plan::Kind;
 
 /// `Data` that may follow when reading was paused, and one turn's before that.
-const BUFFERS_AFTER_PAUSE: usize = 8;
+pub(super) const BUFFERS_AFTER_PAUSE: usize = 8;
 
 impl Facts<'_> {
     /// Calls come once for each request, in order, and only those of whole ones that were not refused.
@@ -15,8 +14,14 @@ impl Facts<'_> {
         for (index, call) in self.calls.iter().enumerate() {
             let item = items.by_ref().find(|item| item.token == call.token);
             let item = item.unwrap_or_else(|| panic!("call {index} for {} is doubled or out of order", call.token));
-            assert!(matches!(item.kind, Kind::Valid(_)), "{} is malformed", call.token);
-            assert!(self.delivered(call.at) >= item.end, "{} was called before it was whole", call.token);
+            assert!(item.valid().is_some(), "{} is malformed", call.token);
+            if item.is_in_parts() {
+                assert!(self.delivered(call.at) >= item.head_end(), "{} was called before its head", call.token);
+                let breaks = item.valid().and_then(|valid| valid.body.breaks);
+                assert!(breaks.is_none_or(|breaks| !breaks.is_declared), "{} is declared too large", call.token);
+            } else {
+                assert!(item.is_whole(self.delivered(call.at)), "{} was called before it was whole", call.token);
+            }
             assert!(
                 call.waiting_before < self.plan.limits.handlers_in_flight_max,
                 "{} was called over the bound of handlers",

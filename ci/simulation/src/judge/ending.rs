@@ -6,7 +6,7 @@ use turboapi_platform::Close;
 use turboapi_platform::simulated::Moment;
 
 use super::{Answered, Facts, latest, micros};
-use crate::plan::Ending;
+use crate::plan::{Ending, Item};
 use crate::tally::{Outcome, Tally};
 
 impl Facts<'_> {
@@ -20,13 +20,15 @@ impl Facts<'_> {
         }
         self.check_idle_gaps(answers);
         // All that was answered is there, in place of all that was whole.
-        let whole_until = |until| self.own.items.iter().filter(|item| item.end <= self.delivered(until)).count();
-        let whole = whole_until(at);
+        let delivered = self.delivered(at);
+        let whole = self.own.items.iter().filter(|item| item.is_whole(delivered)).count();
         let closes = answers.last().is_some_and(|last| last.response.closes);
         if closes {
             tally.add(Outcome::SaidClose);
+            // The last may be of one whose body was not awaited.
             if !answers.last().is_some_and(|last| last.is_refusal) {
-                assert!(answers.len() <= whole, "answered what was not whole");
+                let is_early = answers.last().and_then(|last| last.item).is_some_and(Item::is_in_parts);
+                assert!(answers.len() <= whole + usize::from(is_early), "answered what was not whole");
             }
             self.check_arrival(how);
             return;
@@ -34,6 +36,9 @@ impl Facts<'_> {
         let is_broken = history.error_at.is_some() || self.has_failed_untold() && answers.len() <= whole;
         if is_broken && history.error_at.is_some() {
             tally.add(Outcome::PeerReset);
+            return;
+        }
+        if self.dropping_ended(answers, at, matches!(how, Close::Linger(_)), tally) {
             return;
         }
         assert_eq!(how, Close::AfterSend, "an idle connection lingers");
@@ -58,7 +63,13 @@ impl Facts<'_> {
         let told = history.sends.iter().map(|send| send.told_at.unwrap_or(Moment::MAX)).max();
         let (since, timeout) = match told {
             None => (history.adopted_at.unwrap_or_default(), self.plan.limits.silence_timeout),
-            Some(told) => (told, self.plan.limits.keep_alive_timeout),
+            // The rest of a body may have come behind its answer, and one without a body is there before its handler is done.
+            Some(told) => {
+                let item = answers.last().and_then(|last| last.item).filter(|item| item.is_in_parts());
+                let whole_at = item.and_then(|item| self.time_of(item.end - 1)).unwrap_or(0);
+                let done_at = self.calls.last().and_then(|call| call.ended_at).unwrap_or(0);
+                (told.max(whole_at).max(done_at), self.plan.limits.keep_alive_timeout)
+            }
         };
         let is_early = at < since.saturating_add(self.at_least(timeout));
         if is_early && self.stalls {
@@ -90,6 +101,9 @@ impl Facts<'_> {
             tally.add(Outcome::DrainAbort);
             return;
         }
+        if self.has_broken_body(at, tally) {
+            return;
+        }
         let unsent = history.sends.last().filter(|send| send.told_at.is_none_or(|told| told > at));
         let Some(unsent) = unsent else { panic!("a reset without a reason") };
         let timeout = self.plan.limits.write_timeout;
@@ -113,7 +127,9 @@ impl Facts<'_> {
             let told = self.history.sends.iter().find(|send| send.end >= answer.end).and_then(|send| send.told_at);
             let Some(told) = told.filter(|told| self.delivered(*told) == item.end) else { continue };
             let next = self.time_of(item.end).into_iter().chain(self.closed_first().map(|(at, _)| at)).min();
-            let due = latest(told, self.plan.limits.keep_alive_timeout);
+            // What has no body may be there before its handler is done.
+            let done = self.call(item.token).and_then(|call| call.ended_at).unwrap_or(told);
+            let due = latest(told.max(done), self.plan.limits.keep_alive_timeout);
             assert!(next.is_none_or(|next| next <= due), "idle after {} for longer than keep-alive", item.token);
         }
     }
@@ -129,6 +145,7 @@ impl Facts<'_> {
         let reads = self.own.reader.pause == 0 && self.own.reader.stops_after == usize::MAX;
         let lingers_long = self.plan.limits.linger_timeout >= Duration::from_millis(300);
         let is_broken = matches!(self.own.ending, Ending::Breaks(..)) || self.was_cut();
+        let is_broken = is_broken || self.history.sent_too_much;
         if !reads || !lingers_long || is_broken {
             return;
         }

@@ -1,8 +1,6 @@
 //! When a 408 was sent: not early, not late.
 
-use std::time::Duration;
-
-use super::{Answered, Facts, TICK, latest};
+use super::{Answered, Facts, latest};
 use crate::tally::{Outcome, Tally};
 
 impl Facts<'_> {
@@ -21,6 +19,9 @@ impl Facts<'_> {
         let first = self.time_of(begins_at + empty_line).unwrap_or_else(|| panic!("408, and nothing came"));
         // The request before may have kept it waiting, and so may a peer that did not read.
         let before = answers.len().checked_sub(2).map_or(0, |before| self.sent_at(answers[before].end).0);
+        // What has no body may be there before its handler is done.
+        let done = self.calls.iter().filter_map(|call| call.ended_at).filter(|done| *done < at).max().unwrap_or(0);
+        let before = before.max(done);
         let told = self.last_told(at).unwrap_or(0);
         let since_max = first.max(before).max(told);
         let head_end = items.get(index).map(|item| begins_at + item.head_bytes);
@@ -39,25 +40,16 @@ impl Facts<'_> {
             );
             return;
         };
-        tally.add(Outcome::BodyTimeout);
-        let last = self.history.data.iter().map(|(at, _)| *at).filter(|data| *data <= at).max().unwrap_or(0);
-        let received = (self.delivered(at) - head_end) as u64;
-        let rate = limits.body_bytes_per_second_min;
-        let earned = (received * 1_000_000).checked_div(rate).map(Duration::from_micros);
-        let by_idle = at >= last + self.at_least(limits.body_idle_timeout);
-        let grace = earned.map(|earned| limits.body_rate_grace + earned);
-        // The wheel counts what was earned in whole ticks.
-        let by_rate = grace.is_some_and(|grace| at + TICK >= head_at + self.at_least(grace));
+        let item = &items[index];
+        let (since, clock) = self.body_since(item, head_at);
+        tally.add(if self.call(item.token).is_some() { Outcome::BodySlow } else { Outcome::BodyTimeout });
         // One that waited for a send was decided some time before, and what came since was dropped.
         assert!(
-            waited || by_idle || by_rate,
-            "408 for a body, {} µs after its head and {} µs after its last byte",
-            at - head_at,
-            at - last
+            waited || self.is_body_late(head_end, since, at, clock),
+            "408 for a body, {} µs after its head, {clock:?}",
+            at - head_at
         );
-        let since = since_max.max(head_at);
-        let idle = latest(last.max(since), limits.body_idle_timeout);
-        let due = grace.map_or(idle, |grace| idle.min(latest(since, grace)));
+        let due = self.body_due(head_end, since_max.max(since), at, clock);
         assert!(waited || at <= due, "408 for a body {} µs late", at - due);
     }
 }
