@@ -808,10 +808,11 @@ impl Connection {
         self.set_deadline(shared);
     }
 
-    /// Whether a part of a head has come and the rest of it has not.
+    /// Whether a part of a head has come and the rest of it has not. What waits for the peer to read its answers, or for its turn,
+    /// may be whole.
     #[must_use]
-    pub fn has_partial_head(&self) -> bool {
-        matches!(self.phase, Phase::Head) && !self.waits_turn && self.has_begun_head()
+    pub fn has_partial_head(&self, shared: &Shared) -> bool {
+        matches!(self.phase, Phase::Head) && !self.waits_turn && self.has_begun_head() && self.takes_more(shared)
     }
 
     /// Ends the connection when what is unsent has left; only for one that no handler answers.

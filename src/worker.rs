@@ -609,7 +609,7 @@ impl<P: Platform> Worker<P> {
                 let closes = match connection.idle_since() {
                     Some(idle_since) => now > since + DRAIN_GRACE || idle_since + RECENTLY < since,
                     // A request of which only a part of the head has come within a second will not be answered any more.
-                    None => now >= since + RECENTLY && connection.has_partial_head(),
+                    None => now >= since + RECENTLY && connection.has_partial_head(&self.shared),
                 };
                 if !closes {
                     continue;

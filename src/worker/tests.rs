@@ -564,6 +564,22 @@ fn a_drain_takes_its_leave_of_each_as_it_should() {
 }
 
 #[test]
+fn a_drain_answers_what_waits_for_its_peer_to_read() {
+    let mut rig = Rig::new(|_| {});
+    let peer = rig.connect();
+    rig.stage.hold_sends(peer, true);
+    rig.say(peer, &["GET /big/100000 HTTP/1.1\r\nHost: h\r\n\r\n", GET].concat());
+    rig.drain(30);
+    // Longer than a head of which only a part has come may take now.
+    rig.pass(2.0);
+    assert!(!rig.stage.is_closed(peer) && rig.stage.closed(peer).is_none());
+    for _ in 0..3 {
+        rig.play(Step::Take { peer });
+    }
+    assert!(rig.sent(peer).ends_with(LAST_ANSWER), "{}", rig.sent(peer).len());
+}
+
+#[test]
 fn a_drain_ends_also_when_nothing_happens_any_more() {
     // Waits for ever would never come back, if the drain had no timer of its own.
     let mut rig = Rig::new(|_| {});
