@@ -620,6 +620,15 @@ def test_options_of_routes() -> None:
     app.include_router(router, prefix="/s")
     limits = {entry.template: entry.body_bytes_max for entry in compile_app(app)}
     assert (limits["/a"], limits["/f"], limits["/s/e"], limits["/s/g"]) == (None, 5, None, 0)
+    outer, middle = FastAPI(openapi_url=None), FastAPI(openapi_url=None)
+    middle.mount("/in", app)
+    outer.mount("/out", middle)
+    outer.mount("/plain", FastAPI())
+    entries = [(entry.template, entry.kind, entry.native, entry.body_bytes_max) for entry in compile_app(outer)]
+    assert ("/out/in/f", "route", None, 5) in entries
+    assert entries[-4:] == [
+        ("/out/in/s/g", "route", None, 0), ("/out/in", "prefix", None, None), ("/out", "prefix", None, None), ("/plain", "prefix", None, None),
+    ]  # fmt: skip
     with pytest.raises(TypeError, match="blocking is 1"):
         app.get("/f", blocking=1)(c)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="blocked"):

@@ -305,8 +305,21 @@ def _everything(reason: str) -> Entry:
 def _entries(app: FastAPI) -> Iterator[Entry]:
     for context in iter_route_contexts(app.router.routes):
         entry = _entry(context)
-        if entry is not None:
-            yield entry
+        if entry is None:
+            continue
+        if entry.kind == "prefix" and isinstance(context.original_route, Mount):
+            yield from _limited(context.original_route.app, entry)
+        yield entry
+
+
+def _limited(app: Any, mount: Entry) -> Iterator[Entry]:
+    """The routes of a mounted app, if any of them has a limit of its own: `_core` has to know it before it calls anybody."""
+    if not isinstance(app, FastAPI) or "{" in mount.template:
+        return
+    entries = list(_entries(app))
+    if any(entry.body_bytes_max is not None for entry in entries):
+        for entry in entries:
+            yield entry._replace(template=mount.template + entry.template, native=None, reason=mount.reason)
 
 
 def _entry(context: Any) -> Entry | None:
