@@ -658,3 +658,21 @@ def test_who_asks_for_the_body_after_its_peer_has_gone_is_told():
         assert told.acquire(timeout=PATIENCE)
         begin = time.monotonic()
     assert time.monotonic() - begin < 3, "nothing is left that a stop would wait for"
+
+
+def test_two_who_read_one_body():
+    """One of them has the rest of it, and the other learns that this was the end."""
+    app, begun = TurboAPI(), threading.Event()
+
+    @app.post("/")
+    async def handler(request: Request):
+        readers = [asyncio.create_task(request.receive()) for _ in range(2)]
+        await asyncio.sleep(0)
+        begun.set()
+        return [[message["body"].decode(), message["more_body"]] for message in await asyncio.gather(*readers)]
+
+    with TestServer(app) as server, Peer(server.port) as peer:
+        peer.send(head("/", "content-length: 5"))
+        assert begun.wait(PATIENCE)
+        peer.send(b"three")
+        assert peer.read().json() == [["three", False], ["", False]]

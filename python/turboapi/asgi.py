@@ -191,6 +191,8 @@ class Call:
             self._readable.clear()
             self._exchange.on_body(self._readable.set)
             await self._readable.wait()
+            if self._is_body_received:  # another one had the rest of it
+                return {"type": "http.request", "body": b"", "more_body": False}
         self._listeners_count += 1
         try:
             await self._disconnect(heeds_drain=not listens)
