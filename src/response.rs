@@ -693,7 +693,8 @@ impl Answer<'_> {
 /// Whether one of these header lines has this name.
 fn has_line(lines: &[u8], name: &[u8]) -> bool {
     lines.split(|&byte| byte == b'\n').any(|line| {
-        line.get(name.len()) == Some(&b':') && line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        line.get(name.len()) == Some(&b':')
+            && line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
     })
 }
 

@@ -162,7 +162,9 @@ impl Call {
         let part = match rendered {
             Ok(Rendered::Json { status }) => Part::Json { status, body: Bytes::from(body) },
             Ok(Rendered::Whole { status, headers, body }) => Part::Whole { status, headers, body },
-            Ok(Rendered::Object(object)) => return Exchange::begin(py, request, &later, &hooks.respond, Some(object), ended),
+            Ok(Rendered::Object(object)) => {
+                return Exchange::begin(py, request, &later, &hooks.respond, Some(object), ended);
+            }
             Err(error) => {
                 let exception = error.into_value(py).into_any();
                 return Exchange::begin(py, request, &later, &hooks.raised, Some(exception), ended);

@@ -393,10 +393,9 @@ impl<'py> Attached<'_, 'py> {
         let py = self.py;
         self.handler.start_clock();
         let hooks = Arc::clone(&self.handler.hooks);
-        let started =
-            self.handler.asyncio.show(py).and_then(|()| {
-                Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument, None)
-            });
+        let started = self.handler.asyncio.show(py).and_then(|()| {
+            Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument, None)
+        });
         match started {
             Ok(()) => Outcome::Later,
             Err(error) => {

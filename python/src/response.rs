@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyTuple, PyType};
 use turboapi_core::response::{COPY_BYTES_MAX, Headers};
 
 use crate::error;
@@ -155,10 +155,16 @@ pub fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exce
 /// Header lines from an iterable of pairs of bytes.
 pub fn headers_from(pairs: &Bound<'_, PyAny>) -> PyResult<Headers> {
     let mut headers = Headers::default();
+    let invalid = |problem: PyErr| PyTypeError::new_err(format!("headers must be pairs of bytes: {problem}"));
     for pair in pairs.try_iter()? {
-        let (name, value): (PyBackedBytes, PyBackedBytes) = pair?
-            .extract()
-            .map_err(|problem: PyErr| PyTypeError::new_err(format!("headers must be pairs of bytes: {problem}")))?;
+        let pair = pair?;
+        let (name, value): (PyBackedBytes, PyBackedBytes) = if pair.is_exact_instance_of::<PyTuple>() {
+            pair.extract().map_err(invalid)?
+        } else {
+            // ASGI asks for iterables, and its own examples have lists.
+            let [name, value] = pair.extract::<[PyBackedBytes; 2]>().map_err(invalid)?;
+            (name, value)
+        };
         headers.push(&name, &value).map_err(|problem| error::header(&problem))?;
     }
     Ok(headers)

@@ -56,6 +56,7 @@ CUT = "cut"
         ((START, PART, END), WHOLE, ""),
         ((START, {**END, "more_body": True}, BODY), WHOLE, ""),
         (({**START, "headers": iter(START["headers"])}, {**BODY, "body": bytearray(b"body")}), WHOLE, ""),
+        (({**START, "headers": [[b"x-a", b"1"], (b"x-b", b"2")]}, BODY), WHOLE, ""),
         (({"type": "http.response.start", "status": 200}, {**BODY, "body": memoryview(b"body")}), WHOLE, ""),
         (({**START, "trailers": False}, {**BODY, "more_body": 0}), WHOLE, ""),
         # Nothing of an answer, or not all of it.
