@@ -25,6 +25,9 @@ use crate::request::Retained;
 /// Unsent bytes of one answer over which the app is told to wait.
 const UNSENT_BYTES_MAX: usize = 64 * 1024;
 
+/// What a part counts for beside its bytes, as it waits in a queue of its own: parts of a byte each would be a hundred times theirs.
+const PART_BYTES: usize = 128;
+
 /// A task or future, and what answers when it is done.
 type Suspended = (Py<PyAny>, Py<Completion>);
 
@@ -438,7 +441,7 @@ impl Exchange {
                 if let Some((status, headers)) = start {
                     self.later.push(id, Part::Start { status, headers });
                 }
-                state.unsent += data.len();
+                state.unsent += data.len() + PART_BYTES;
                 self.later.push(id, Part::Body { data, more });
             }
         }

@@ -233,6 +233,23 @@ def test_a_reader_that_stalls_pauses_the_app(kind):
         assert server.exceptions == []
 
 
+@pytest.mark.skipif(not STATM.exists(), reason="reads /proc")
+@pytest.mark.parametrize("part", [b"", b"x"])
+def test_many_small_parts_do_not_pile_up(part):
+    """An app that only sends is paused all the same."""
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(100_000):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    with TestServer(app, lifespan=False) as server, Peer(server.port) as peer:
+        before = rss()
+        assert peer.get("/").body == part * 100_000
+        assert rss() - before < 4_000_000
+
+
 @pytest.mark.parametrize("leave", [Peer.reset, lambda peer: peer.socket.close()], ids=["reset", "close"])
 @pytest.mark.parametrize("kind", ["receive", "is_disconnected", "both", "stalled", "endless"])
 def test_the_app_is_told_that_the_peer_has_gone(kind, leave):
