@@ -627,7 +627,8 @@ def test_options_of_routes() -> None:
     entries = [(entry.template, entry.kind, entry.native, entry.body_bytes_max) for entry in compile_app(outer)]
     assert ("/out/in/f", "route", None, 5) in entries
     assert entries[-4:] == [
-        ("/out/in/s/g", "route", None, 0), ("/out/in", "prefix", None, None), ("/out", "prefix", None, None), ("/plain", "prefix", None, None),
+        ("/out/in/s/g", "route", None, 0), ("/out/in", "prefix", None, None),
+        ("/out", "prefix", None, None), ("/plain", "prefix", None, None),
     ]  # fmt: skip
     with pytest.raises(TypeError, match="blocking is 1"):
         app.get("/f", blocking=1)(c)  # type: ignore[arg-type]
