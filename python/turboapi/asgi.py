@@ -257,6 +257,9 @@ class Call:
             await asyncio.sleep(0)  # for a stream that never waits
 
 
+#: None where a version of Starlette has it no more: then whoever receives is given the body.
+LISTENER_CODE = getattr(getattr(StreamingResponse, "listen_for_disconnect", None), "__code__", None)
+
 #: Frames between `receive` and the listener: one, and four more for each BaseHTTPMiddleware.
 LISTENER_DEPTH_MAX = 16
 
@@ -266,7 +269,7 @@ def is_in_listener(frame: FrameType | None) -> bool:
     for _ in range(LISTENER_DEPTH_MAX):
         if frame is None:
             return False
-        if frame.f_code is StreamingResponse.listen_for_disconnect.__code__:
+        if frame.f_code is LISTENER_CODE:
             return True
         frame = frame.f_back
     return False
