@@ -60,6 +60,8 @@ pub struct Worker<P: Platform> {
     balance: Option<Balance>,
     /// When the last dispatch began.
     dispatched_at: Tick,
+    /// And the one before it.
+    dispatched_before: Tick,
     statistics: Statistics,
 }
 
@@ -131,6 +133,7 @@ impl<P: Platform> Worker<P> {
             drain: None,
             balance: None,
             dispatched_at: 0,
+            dispatched_before: 0,
             statistics: Statistics::default(),
         };
         worker.set_wall_clock();
@@ -239,7 +242,8 @@ impl<P: Platform> Worker<P> {
     /// Works off what the last turns brought.
     pub fn dispatch<H: Handler>(&mut self, handler: &mut H) -> Seen {
         let mut looked_at = self.set_time();
-        let before = std::mem::replace(&mut self.dispatched_at, self.shared.now);
+        let last = std::mem::replace(&mut self.dispatched_at, self.shared.now);
+        let before_last = std::mem::replace(&mut self.dispatched_before, last);
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
         let mut stalls = 0;
@@ -265,7 +269,7 @@ impl<P: Platform> Worker<P> {
         for _ in 0..stalls {
             self.close_least_recently_used();
         }
-        self.expire(before, handler);
+        self.expire(before_last, handler);
         self.step_balance();
         self.step_drain(handler);
         seen
@@ -495,8 +499,9 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    /// Ends what has lasted too long. Only what had so at `by`, when the dispatch before this one began: the kernel was asked
-    /// since then what has come, so nobody is ended for what waits there while a handler computes.
+    /// Ends what has lasted too long. Only what had so at `by`, when the last dispatch but one began: a platform has asked the kernel
+    /// since then what has come ([`Platform::turn`]), so nobody is ended for what waits there while a handler computes, or while
+    /// the whole process was stopped.
     fn expire<H: Handler>(&mut self, by: Tick, handler: &mut H) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(by, &mut due);

@@ -204,9 +204,9 @@ def test_time_outs_of_a_worker_that_computes(tmp_path):
 @needs_proc
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=processes_only)])
 def test_a_worker_that_is_stopped_for_a_while(tmp_path, workers):
-    """Its peers wait, and are answered; those of another worker notice nothing."""
+    """Its peers wait, and are answered, over their keep-alive time-out too; those of another worker notice nothing."""
     with (
-        Process(tmp_path, APP, "--workers", str(workers)) as server,
+        Process(tmp_path, APP, "--workers", str(workers), "--keep-alive-timeout", "1") as server,
         contextlib.ExitStack() as stack,
     ):
         peers = [stack.enter_context(Peer(server.port)) for _ in range(20)]
@@ -219,7 +219,7 @@ def test_a_worker_that_is_stopped_for_a_while(tmp_path, workers):
             others = [peer for peer, pid in zip(peers, pids, strict=True) if pid != stopped]
             assert [peer.read().status for peer in others] == [200] * len(others)
             assert bool(others) == (workers == 2)
-            time.sleep(0.3)
+            time.sleep(1.5)
         finally:
             os.kill(stopped, signal.SIGCONT)
         waiting = [peer for peer, pid in zip(peers, pids, strict=True) if pid == stopped]

@@ -383,6 +383,26 @@ fn a_handler_that_computes_ends_nobody_whose_bytes_are_here() {
     }
 }
 
+/// A process that was stopped and goes on with news that it had before: the next turn need not ask the kernel, and who has sent
+/// something meanwhile is looked at in the one after it.
+#[test]
+fn a_process_that_was_stopped_ends_nobody_whose_bytes_are_here() {
+    let mut rig = Rig::new(|_| {});
+    let (first, second) = (rig.connect_and_say(GET), rig.connect_and_say(GET));
+    let news = |peer| vec![Step::Bytes { peer, bytes: GET.into() }];
+    rig.stage.push_turn(news(first));
+    rig.worker.turn(Wait::Poll).unwrap();
+    rig.stage.advance(Duration::from_secs(100));
+    rig.worker.dispatch(&mut rig.handler);
+    rig.stage.push_turn(vec![]);
+    rig.turn(Wait::Poll);
+    rig.stage.push_turn(news(second));
+    rig.run();
+    for peer in [first, second] {
+        assert_eq!((rig.sent(peer), rig.stage.closed(peer)), (ANSWER.repeat(2), None));
+    }
+}
+
 /// Who seems idle while its next request stands in the same batch, behind the news that descriptors ran short.
 #[test]
 fn descriptors_that_run_short_cost_nobody_the_request_that_is_here() {
