@@ -219,6 +219,10 @@ impl Platform for Simulated {
     fn adopt(&mut self, id: ConnectionId, socket: OwnedFd) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        let in_use = |wire: &Wire| wire.connection.is_some_and(|known| known.slot() == id.slot());
+        if state.wires.iter().any(|wire| in_use(wire) && wire.history.closed_at.is_none()) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("slot {} is in use", id.slot())));
+        }
         let descriptor = Some(socket.as_raw_fd());
         let known = state.wires.iter().position(|wire| wire.accepted_as == descriptor);
         let index = known.unwrap_or_else(|| {

@@ -39,6 +39,34 @@ cfg_if::cfg_if! {
     }
 }
 
+mod simulated_bridge;
+
+/// Rules that the simulated kernel keeps too, calm and in a storm, between real sockets.
+macro_rules! simulated {
+    ($($rule:ident)*) => {
+        mod simulated {
+            $(#[test] fn $rule() { super::$rule::<super::simulated_bridge::Bridge<false>>(); })*
+        }
+        mod simulated_storm {
+            $(#[test] fn $rule() { super::$rule::<super::simulated_bridge::Bridge<true>>(); })*
+        }
+    };
+}
+
+// Not for it: `a_signal_is_no_error`, as there is no wait that a signal could end; the two rules of watches, which it has not;
+// `finish_gives_everything_back` and `exhausted_descriptors_stall_and_recover`, which are about what a real kernel holds: it holds
+// nothing, and draws when accepting stalls; `adopts_a_socketpair`, as nothing leaves at its `flush`; `large_body_reaches_a_slow_reader` and
+// `close_waits_for_the_send`, whose peers read on when nobody turns any more: what was sent may then still be in the bridge.
+simulated! {
+    accepts_and_echoes data_keeps_order_under_random_cuts eof_comes_once_and_last closed_comes_once
+    sends_of_two_parts_arrive_in_order want_read_has_a_bound a_starved_pool_recovers
+    poll_never_blocks_and_makes_progress a_time_out_is_never_early wakes_are_one_and_end_a_wait
+    unlisten_serves_the_backlog want_accept_holds_the_backlog
+    abort_is_a_reset linger_lets_the_peer_read linger_ends_by_time
+    an_aborted_send_is_not_told a_reset_is_told_once old_ids_are_dead idle_connections_hold_no_buffer
+    many_connections_at_once calls_after_close_are_ignored
+}
+
 macro_rules! backends {
     ($($rule:ident)*) => {
         mod kqueue {

@@ -1,6 +1,7 @@
 //! The test's side: peers that connect, send, read, end and reset.
 
 use std::cell::RefCell;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use super::Moment;
@@ -89,6 +90,23 @@ impl Network {
     #[must_use]
     pub fn connection(&self, peer: Peer) -> Option<ConnectionId> {
         self.state.borrow().wires[peer.0].connection
+    }
+
+    /// The peer of a connection that is open.
+    #[must_use]
+    pub fn peer(&self, connection: ConnectionId) -> Option<Peer> {
+        self.state.borrow_mut().of(connection).map(Peer)
+    }
+
+    /// The peer of a connection that was accepted as this descriptor and not adopted yet.
+    #[must_use]
+    pub fn accepted_as(&self, descriptor: RawFd) -> Option<Peer> {
+        self.state.borrow().wires.iter().position(|wire| wire.accepted_as == Some(descriptor)).map(Peer)
+    }
+
+    /// A peer reads no more than so many bytes, from now on.
+    pub fn let_read(&self, peer: Peer, bytes: usize) {
+        self.state.borrow_mut().wires[peer.0].reader.stops_after = bytes;
     }
 
     /// Whether the worker has stopped the reading of a connection that is open.

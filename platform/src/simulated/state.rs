@@ -227,6 +227,7 @@ impl State {
         let wire = &mut self.wires[index];
         let is_reset = wire.closing == Some(Close::Abort) || !wire.coming.is_empty();
         wire.is_released = true;
+        wire.history.was_reset = is_reset;
         wire.socket = None;
         wire.complete(at, Completion::Closed);
         if is_reset {

@@ -43,6 +43,8 @@ pub struct History {
     pub closes: Vec<(Moment, Close)>,
     /// A reset took bytes from the peer that it had not read.
     pub lost: bool,
+    /// The worker's side ended by a reset.
+    pub was_reset: bool,
     /// A lingering close has read as much as it may.
     pub sent_too_much: bool,
 }
