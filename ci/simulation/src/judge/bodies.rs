@@ -74,8 +74,14 @@ impl Facts<'_> {
             let came = decoded(self.delivered_before(at));
             assert_eq!(given, came, "bytes that {token} was given of those that had come before {at}");
         }
-        let Some(whole_at) = self.time_of(item.end - 1) else { return };
         let is_complete = call.given.last().is_some_and(|last| last.is_complete);
+        if let Some(cut_at) = self.history.eof_at.filter(|_| !is_complete) {
+            assert!(
+                ended_at <= cut_at.max(call.at) + COMPUTED_IN_ALL_MAX,
+                "{token} was not told that its body is cut short"
+            );
+        }
+        let Some(whole_at) = self.time_of(item.end - 1) else { return };
         if valid.body.breaks.is_none() {
             assert!(
                 is_complete || ended_at <= whole_at + COMPUTED_IN_ALL_MAX,
