@@ -16,6 +16,9 @@ use crate::bodies::{Intake, Route};
 use crate::plan::{self, Form, Item, Plan, Valid};
 use crate::tally::{self, Tally};
 
+/// Microseconds after which a call took long.
+const LONG: Moment = 500;
+
 /// One call of the handler.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -84,6 +87,8 @@ pub struct Actor {
     waiting: Vec<Waiting>,
     gone: Vec<RequestId>,
     complete: Vec<RequestId>,
+    /// The last call did.
+    took_long: bool,
     /// Counts.
     pub tally: Tally,
 }
@@ -138,6 +143,7 @@ impl Actor {
             waiting: Vec::new(),
             gone: Vec::new(),
             complete: Vec::new(),
+            took_long: false,
             tally: Tally::default(),
         }
     }
@@ -333,6 +339,13 @@ impl Waiting {
 }
 
 impl Handler for Actor {
+    fn took_long(&mut self) -> bool {
+        if self.took_long {
+            self.tally.add(tally::Outcome::TookLong);
+        }
+        self.took_long
+    }
+
     fn body_use(&mut self, matched: Match) -> BodyUse {
         let route = match matched {
             Match::Found(RouteId(index)) => Route::ROUTED[index as usize].0,
@@ -382,6 +395,7 @@ impl Handler for Actor {
             waiting_before: self.waiting.len(),
         });
         self.network.pass(conduct.computes);
+        self.took_long = conduct.computes > LONG;
         if let Some(delay) = conduct.later {
             let intake = valid.body.intake;
             let wants_more = !valid.body.route.is_whole() && intake.stops_after > 0;

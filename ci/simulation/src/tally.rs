@@ -20,6 +20,7 @@ outcomes! {
     Connection "connections judged"
     Answered "requests answered"
     Pipelined "answered out of a pipeline"
+    TookLong "others came before the next of a pipeline, as a call took long"
     Body "request bodies with a length"
     Chunked "request bodies in chunks"
     InParts "bodies whose parts came one after the other, whole"

@@ -318,8 +318,10 @@ impl Facts<'_> {
         let is_broken = valid.body.breaks.is_some_and(|breaks| delivered > item.start() + breaks.at);
         let is_much = dropped >= limits.linger_bytes_max.max(1) || self.leaves_much(valid, progress);
         let has_ended = self.history.eof_at.is_some_and(|end| end <= at);
-        // One that drops too much may drop the end too, while its close waits for a send.
-        if item.is_whole(delivered) && !lingers && !(has_ended && is_much) {
+        let may_end_from = earliest + self.at_least(limits.linger_timeout);
+        let is_late = self.time_of(item.end - 1).is_some_and(|whole_at| whole_at >= may_end_from);
+        // One that drops too much or for too long may drop the end too, while its close waits for a send.
+        if item.is_whole(delivered) && !lingers && !(has_ended && (is_much || is_late)) {
             return false;
         }
         if has_ended && !lingers {
@@ -333,7 +335,7 @@ impl Facts<'_> {
         }
         let timeout = limits.linger_timeout;
         assert!(
-            at >= earliest + self.at_least(timeout),
+            at >= may_end_from,
             "the rest of {} was dropped for {} µs, {timeout:?} allowed",
             item.token,
             at - progress.at
