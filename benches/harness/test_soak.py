@@ -101,9 +101,9 @@ class Judgement(unittest.TestCase):
         )
         check(stood, 1, intervals=[interval(1), interval(9, 101), interval(3)])
         check("in interval 1 the machine", 0, intervals=[interval(1, 101), interval(9), interval(9)])
-        waits = usage(server_waited=0.05), usage(client_waited=0.05)
-        check("the server waited for a core 2.0% of the time and the client 0.0%", 0, usage=[usage(), waits[0], usage()])
-        check("the server waited for a core 0.0% of the time and the client 2.0%", 0, usage=[usage(), usage(), waits[1]])
+        waits = usage(server_waited=0.07), usage(client_waited=0.07)
+        check("the server waited for a core 4.0% of the time and the client 0.0%", 0, usage=[usage(), waits[0], usage()])
+        check("the server waited for a core 0.0% of the time and the client 4.0%", 0, usage=[usage(), usage(), waits[1]])
         # Waiting is no excuse for a p99 that is too high, as it could be for the server's own threads.
         check("the server waited", 1, intervals=[interval(1), interval(9), interval(2)], usage=[waits[0]] * 3)
         # The meters make both wait: that is no disturbance.

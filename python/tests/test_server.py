@@ -438,6 +438,14 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hangs_up():
+    """Under nohup SIGHUP is ignored, and what is started here would inherit that."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
 class Served:
     """`turboapi serve` in a folder with main.py; its lines are read as they come."""
 
