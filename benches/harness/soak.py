@@ -407,7 +407,12 @@ def share(text: str) -> float:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ci/soak", description="Holds the server under load and fails if anything changes.")
     parser.add_argument("--minutes", type=float, default=30, help="how long (default 30)")
-    parser.add_argument("--rate", type=share, default=0.7, help="share of its core's time that the server is kept busy; of several workers, of their most answers (default 0.7)")
+    parser.add_argument(
+        "--rate",
+        type=share,
+        default=0.7,
+        help="share of its core's time that the server is kept busy; of several workers, of their most answers (default 0.7)",
+    )
     parser.add_argument("--abusive", type=float, default=1, help="abusive clients, percent of the connections (default 1)")
     parser.add_argument("--connections", type=int, default=128, help="good clients (default 128)")
     parser.add_argument("--workers", type=int, default=1, help="workers of the server (default 1)")
