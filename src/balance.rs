@@ -1,8 +1,8 @@
 //! Which worker serves a fresh connection, and the worker's part in it: what it tells the others, and what they hand to it.
 //! The means are the platform's (`handoff.rs`); when a connection is accepted, and what is done with it, is `worker.rs`.
 //!
-//! Nothing here is on the way of a request, but for one store, or two, on each turn. A connection that stays where it was accepted costs a few loads for each worker and
-//! one store; one that goes to another costs that and four system calls.
+//! Nothing here is on the way of a request, but for one store, or two, on each turn. A connection that stays where it was
+//! accepted costs a few loads for each worker and one store; one that goes to another costs that and four system calls.
 
 use std::io;
 use std::net::SocketAddr;

@@ -301,9 +301,9 @@ pub trait Platform: Sized + 'static {
     fn unwatch(&mut self, watch: WatchId);
 
     /// Submits what was asked for, waits as told if there is nothing yet, and appends what happened to `events`.
-    /// It may end early with nothing to tell. If there is something to tell it need not ask the kernel for more, but of two turns in a
-    /// row one asks. A signal is no error, and need not end the wait (monoio waits on): who has to
-    /// hear of one watches a descriptor, such as Python's `set_wakeup_fd`, or wakes.
+    /// It may end early with nothing to tell. If there is something to tell it need not ask the kernel for more, but of two
+    /// turns in a row one asks. A signal is no error, and need not end the wait (monoio waits on): who has to hear of one watches
+    /// a descriptor, such as Python's `set_wakeup_fd`, or wakes.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
 
     /// Submits without reaping: for when a long call into user code is ahead.

@@ -295,6 +295,28 @@ fn call_back(py: Python<'_>, callback: Option<Py<PyAny>>) {
     }
 }
 
+impl Exchange {
+    /// Calls back now if it `is_so`, else keeps it for when it becomes so, in place of any former one.
+    fn call_back_once(
+        &self,
+        py: Python<'_>,
+        callback: Py<PyAny>,
+        is_so: impl FnOnce(&State) -> bool,
+        place: impl FnOnce(&mut State) -> &mut Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let mut state = lock(&self.state);
+        if is_so(&state) {
+            drop(state);
+            callback.call0(py)?;
+        } else {
+            let former = place(&mut state).replace(callback);
+            drop(state); // The end of an object may run any Python code.
+            drop(former);
+        }
+        Ok(())
+    }
+}
+
 #[pymethods]
 impl Exchange {
     #[getter]
@@ -450,44 +472,22 @@ impl Exchange {
 
     /// Calls back once when what was sent has left, or the peer is gone.
     fn on_writable(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        if state.unsent <= UNSENT_BYTES_MAX || state.gone {
-            drop(state);
-            callback.call0(py)?;
-        } else {
-            let former = state.on_writable.replace(callback);
-            drop(state);
-            drop(former);
-        }
-        Ok(())
+        self.call_back_once(
+            py,
+            callback,
+            |state| state.unsent <= UNSENT_BYTES_MAX || state.gone,
+            |state| &mut state.on_writable,
+        )
     }
 
     /// Calls back once when `disconnected` becomes true.
     fn on_disconnect(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        if state.is_disconnected() {
-            drop(state);
-            callback.call0(py)?;
-        } else {
-            let former = state.on_disconnect.replace(callback);
-            drop(state);
-            drop(former);
-        }
-        Ok(())
+        self.call_back_once(py, callback, State::is_disconnected, |state| &mut state.on_disconnect)
     }
 
     /// Calls back once when `over` becomes true.
     fn on_over(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
-        let mut state = lock(&self.state);
-        if state.is_over {
-            drop(state);
-            callback.call0(py)?;
-        } else {
-            let former = state.on_over.replace(callback);
-            drop(state);
-            drop(former);
-        }
-        Ok(())
+        self.call_back_once(py, callback, |state| state.is_over, |state| &mut state.on_over)
     }
 
     /// The app has returned or raised. True: its answer is complete. If not: a 500 if nothing was sent, else the connection is cut.

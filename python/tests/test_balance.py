@@ -157,6 +157,13 @@ def pid_of(worker: str) -> int:
     return int(worker.partition(".")[0])
 
 
+def served_by(clients: list[socket.socket]) -> collections.Counter[str]:
+    """Asks on all of them at once; which worker answered how many."""
+    for client in clients:
+        ask(client)
+    return collections.Counter(map(answer, clients))
+
+
 def close(clients: list[socket.socket]) -> None:
     """Closes them, when their workers have done so too: the next round is to begin with nothing."""
     for client in clients:
@@ -202,9 +209,7 @@ def test_a_worker_without_room_is_no_target(tmp_path):
     path = str(tmp_path / "app.sock")
     with Served(tmp_path, "--workers", "2", "--connections-max", "5", "--uds", path) as served:
         clients = [connect(path) for _ in range(10)]
-        for client in clients:
-            ask(client)
-        assert sorted(collections.Counter(map(answer, clients)).values()) == [5, 5]
+        assert sorted(served_by(clients).values()) == [5, 5]
         late = connect(path)
         ask(late)
         late.settimeout(0.4)
@@ -254,12 +259,10 @@ def test_a_worker_that_is_blocked_is_handed_nothing(tmp_path):
         time.sleep(0.4)
         clients = [connect(path) for _ in range(12)]
         begin = time.monotonic()
-        for client in clients:
-            ask(client)
-        served_by = collections.Counter(map(answer, clients))
+        counts = served_by(clients)
         seconds = time.monotonic() - begin
-        assert blocked not in served_by
-        assert len(served_by) == 2
+        assert blocked not in counts
+        assert len(counts) == 2
         assert seconds < 1.0, "the handler has 1.6 s to go"
         assert answer(second) == blocked
         time.sleep(0.1)
@@ -286,21 +289,17 @@ def test_who_connects_to_a_worker_that_is_blocked_is_served_by_the_others(tmp_pa
             time.sleep(0.1)
             clients = [connect(address) for _ in range(24)]
             begin = time.monotonic()
-            for client in clients:
-                ask(client)
-            served_by = collections.Counter(map(answer, clients))
+            counts = served_by(clients)
             seconds = time.monotonic() - begin
-            print(f"{place}: 24 answered {seconds:.2f} s after they connected, by {dict(served_by)}")
-            assert held not in served_by
-            assert len(served_by) == 2
+            print(f"{place}: 24 answered {seconds:.2f} s after they connected, by {dict(counts)}")
+            assert held not in counts
+            assert len(counts) == 2
             assert seconds < 1.0, "the handler has 1.9 s to go"
             assert answer(first) == held
             time.sleep(0.1)
             close(clients)
         clients = [connect(address) for _ in range(24)]
-        for client in clients:
-            ask(client)
-        assert held in set(map(answer, clients))
+        assert held in served_by(clients)
         close([first, *clients])
         assert served.end() == 0
         assert "are closed" not in served.log
@@ -483,9 +482,7 @@ def test_an_inherited_descriptor(tmp_path):
         with Served(tmp_path, "--workers", "2", "--fd", str(number), descriptors=[number]) as served:
             assert f"serving http://127.0.0.1:{address[1]} (fd {number}) with 2 worker" in served.log
             clients = [connect(address) for _ in range(8)]
-            for client in clients:
-                ask(client)
-            assert sorted(collections.Counter(map(answer, clients)).values()) == [4, 4]
+            assert sorted(served_by(clients).values()) == [4, 4]
             close(clients)
             assert served.end() == 0
         # It is somebody else's, and as open as it was.
