@@ -1,4 +1,4 @@
-"""plan.py without a server: which routes are native, and that a native route's parts do what FastAPI's own do."""
+"""plan.py with its parts, without a server: which routes are native, and that a native route's parts do what FastAPI's own do."""
 
 import asyncio
 import functools
@@ -13,12 +13,15 @@ from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Host, Mount, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from turboapi import plan
-from turboapi.plan import NativeRoute, compile_app, error_app, http_exception_is_plain, routes_version
+from turboapi import arguments, plan
+from turboapi.answers import error_app, http_exception_is_plain
+from turboapi.field import ModelField
+from turboapi.plan import NativeRoute, compile_app, routes_version
 
 
 class Point(BaseModel):
@@ -163,12 +166,12 @@ def test_invalid_default_follows_the_installed_fastapi() -> None:
     def endpoint(q: float = 1) -> None: ...
 
     (read,) = native(endpoint).parameters
-    assert type(read.default) is (float if plan._defaults_are_validated() else int)
+    assert type(read.default) is (float if arguments._defaults_are_validated() else int)
 
     def refused(q: Annotated[int, Query(ge=5)] = 1) -> None: ...
 
     entry = one(refused)
-    assert (entry.native is None) == plan._defaults_are_validated()
+    assert (entry.native is None) == arguments._defaults_are_validated()
 
 
 def schema(adapter: Any) -> str:
@@ -190,14 +193,14 @@ def test_same_schema_as_fastapi(big_app: FastAPI, big_table: dict[tuple[str, tup
         }
         assert fields.keys() == {read.name for read in (*route.parameters, *filter(None, [route.body]))}
         for argument in plan.inspect.signature(route.endpoint, eval_str=True).parameters.values():
-            declared = plan._declaration(argument, set(context.param_convertors))
+            declared = arguments._declaration(argument, set(context.param_convertors))
             assert not isinstance(declared, str)
             info, annotation, is_given = declared
-            ours = plan._Field.of(info, annotation, argument.default if is_given else info.default)
+            ours = ModelField.of(info, annotation, argument.default if is_given else info.default)
             assert schema(ours.adapter) == schema(fields[argument.name]._type_adapter), (context.path, argument.name)
             checked += 1
         if context.response_model:
-            ours = plan._Field.of(plan.FieldInfo(annotation=context.response_model), context.response_model)
+            ours = ModelField.of(FieldInfo(annotation=context.response_model), context.response_model)
             assert schema(ours.adapter) == schema(context.response_field._type_adapter), context.path
             checked += 1
     assert checked > 300

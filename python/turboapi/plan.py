@@ -1,92 +1,37 @@
 """How each route of an app is answered: by a native plan, or by the app's own ASGI call.
 
-Here: FastAPI's public declarations become plain values that `_core` runs (`compile_app`), and what it needs when a native handler
-raises (`error_app`). Not here: matching, conversion and calling (python/src), the ASGI path itself (asgi.py).
+Here: FastAPI's public declarations become plain values that `_core` runs (`compile_app`): what app, router and route say is here, the
+endpoint's arguments are arguments.py, its answers answers.py. Not here: matching, conversion and calling (python/src), the ASGI path
+itself (asgi.py).
 
 INVARIANT: a native route only has to be right where FastAPI succeeds. Any failure before the endpoint is called makes `_core` hand the
-same request to the app, which words the error. So whatever this file does not know for certain is a reason for the ASGI path, not a guess.
-FastAPI's private parts are read only to find disagreement (`_disagreement`), never to build a plan from.
+same request to the app, which words the error. So whatever these files do not know for certain is a reason for the ASGI path, not a guess.
+FastAPI's private parts are read only to find disagreement (`_disagreement` of arguments.py), never to build a plan from.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-import datetime
-import decimal
-import enum
-import functools
 import inspect
 import re
 import types
-import typing
-import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import fastapi.routing
-from fastapi import FastAPI, params
+from fastapi import FastAPI
 from fastapi.datastructures import DefaultPlaceholder
-from fastapi.encoders import jsonable_encoder
-from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import EventSourceResponse
 from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute, iter_route_contexts
-from fastapi.security import SecurityScopes
-from pydantic import BaseModel, Field, Json, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined, SchemaSerializer, SchemaValidator
 from starlette import convertors
 from starlette.applications import Starlette
-from starlette.background import BackgroundTasks
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path, request_response
-from starlette.types import ASGIApp, Receive, Scope, Send
-from typing_inspection.typing_objects import is_typealiastype
+from starlette.responses import Response
+from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
-Source = Literal["path", "query", "header", "cookie"]
-Kind = Literal["str", "int", "float", "bool", "validator"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One scalar argument that comes from the head of the request."""
-
-    name: str
-    source: Source
-    wire_name: str
-    """Path parameter, query key, header name in lower case, or cookie name."""
-    kind: Kind
-    """Not "validator": an exact type without constraints, whose plain forms `_core` converts itself; it gives all others to `validate`."""
-    validate: Callable[[object], object]
-    """What FastAPI's field does with the text. Raises ValidationError, or ValueError where a path convertor does."""
-    required: bool
-    default: object
-    default_factory: Callable[[], object] | None
-    """Called once per request instead of `default`: the default is not immutable."""
-    position: int
-    """In the endpoint's signature, counted with the body."""
-    keyword_only: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """The one argument that is the whole JSON body."""
-
-    name: str
-    validate: Callable[[object], object]
-    required: bool
-    default: object
-    default_factory: Callable[[], object] | None
-    position: int
-    keyword_only: bool
+from .answers import encode, http_exception_is_plain, renderers
+from .arguments import Body, Parameter, read_arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,60 +99,6 @@ def routes_version(app: FastAPI) -> int:
     router = app.router
     count = getattr(router, "_get_routes_version", None)
     return hash((count() if count is not None else 0, len(router.routes), _app_reason(app)))
-
-
-def http_exception_is_plain(app: FastAPI) -> bool:
-    """Whether an exception of exactly Starlette's or FastAPI's HTTPException is answered by FastAPI's stock handler.
-
-    Then the answer is the status, the exception's headers and `{"detail": ...}`, without a body for 1xx, 204, 205 and 304.
-    """
-    handlers = app.exception_handlers
-    if handlers.get(HTTPException) is not http_exception_handler:
-        return False
-    return not any(_may_handle_http_exception(key) for key in handlers if key is not HTTPException)
-
-
-def error_app(app: FastAPI) -> ASGIApp:
-    """Answers for an exception of a native handler as the app would have: the exception is `scope["turboapi.exception"]`.
-
-    Raises the exception again after a 500, as Starlette does, so that the server logs it.
-    """
-    error_handler = None
-    handlers: dict[Any, Any] = {}
-    for key, handler in app.exception_handlers.items():
-        if key in (500, Exception):
-            error_handler = handler
-        else:
-            handlers[key] = handler
-
-    async def raise_exception(request: Request) -> Response:
-        raise request.scope["turboapi.exception"]
-
-    # Two layers of handlers, as in the app: what a handler itself raises is handled once more.
-    inner: ASGIApp = request_response(raise_exception)
-    inner = ExceptionMiddleware(inner, handlers=handlers, debug=app.debug)
-    stack = ServerErrorMiddleware(inner, handler=error_handler, debug=app.debug)
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = app
-        scope.setdefault("router", app.router)
-        _match_again(app, scope)
-        await stack(scope, receive, send)
-
-    return answer
-
-
-def _match_again(app: FastAPI, scope: Scope) -> None:
-    """Gives the handlers the route and its path parameters, which `_core` does not keep in Starlette's form."""
-    for context in iter_route_contexts(app.router.routes):
-        original = context.original_route
-        if not isinstance(original, APIRoute) or scope["method"] not in (context.methods or ()):
-            continue
-        match = context.path_regex.match(scope["path"])
-        if match is not None:
-            values = {name: context.param_convertors[name].convert(text) for name, text in match.groupdict().items()}
-            scope.update(route=original, endpoint=context.endpoint, path_params=values)
-            return
 
 
 # The app.
@@ -287,12 +178,6 @@ def _all_routers(router: Any) -> Iterator[Any]:
     yield router
     for node in _included(router):
         yield from _all_routers(node)
-
-
-def _may_handle_http_exception(key: Any) -> bool:
-    if isinstance(key, int):
-        return key != 500  # 500 and Exception belong to ServerErrorMiddleware, which no HTTPException reaches.
-    return issubclass(key, HTTPException)
 
 
 # Routes.
@@ -398,9 +283,9 @@ def _route_reason(context: Any, original: APIRoute) -> str:
         return "the route's app was wrapped"
     declared = context.response_class
     response_class = declared.value if isinstance(declared, DefaultPlaceholder) else declared
-    if not _is_subclass(response_class, Response) or _is_subclass(response_class, EventSourceResponse):
-        return "server-sent events" if response_class is EventSourceResponse else "the response class is not a plain class"
-    return ""
+    if not isinstance(response_class, type) or not issubclass(response_class, Response):
+        return "the response class is not a plain class"
+    return "server-sent events" if issubclass(response_class, EventSourceResponse) else ""
 
 
 def _endpoint_reason(endpoint: Any) -> str:
@@ -420,406 +305,24 @@ def _endpoint_reason(endpoint: Any) -> str:
 
 
 def _plan(context: Any, original: APIRoute, methods: tuple[str, ...]) -> NativeRoute | str:
-    endpoint = context.endpoint
-    path_names = set(context.param_convertors)
-    signature = inspect.signature(endpoint, eval_str=True)
-    # A decorator's wrapper has a signature that is not its own, and may look for names: FastAPI only passes keywords.
-    is_decorated = hasattr(endpoint, "__wrapped__") or hasattr(endpoint, "__signature__")
-    parameters: list[Parameter] = []
-    bodies: list[Body] = []
-    for position, argument in enumerate(signature.parameters.values()):
-        read = _read_argument(argument, position, path_names, is_decorated)
-        if isinstance(read, str):
-            return f"{argument.name}: {read}"
-        if isinstance(read, Body):
-            bodies.append(read)
-            continue
-        if read.source == "path":
-            if read.wire_name not in path_names:
-                return f"{argument.name}: not in the path"
-            read = _converted(read, context.param_convertors[read.wire_name])
-        parameters.append(read)
-    if len(bodies) > 1:
-        return "several body parameters"
-    reason = _disagreement(context, parameters, bodies)
-    if reason:
-        return reason
+    read = read_arguments(context)
+    if isinstance(read, str):
+        return read
+    parameters, body = read
     label = f"{','.join(sorted(methods))} {context.path_format}"
-    render, serialize = _answer(context, label)
+    render, serialize = renderers(context, label)
     return NativeRoute(
         path=context.path,
         methods=methods,
-        endpoint=endpoint,
-        is_coroutine=inspect.iscoroutinefunction(endpoint),
-        parameters=tuple(parameters),
-        body=bodies[0] if bodies else None,
+        endpoint=context.endpoint,
+        is_coroutine=inspect.iscoroutinefunction(context.endpoint),
+        parameters=parameters,
+        body=body,
         status_code=context.status_code or None,
         render=render,
         serialize=serialize,
-        encode=_encode,
+        encode=encode,
         media_type="application/json",
         blocking=getattr(original, "turboapi_blocking", None),
         label=label,
     )
-
-
-def _disagreement(context: Any, parameters: Sequence[Parameter], bodies: Sequence[Body]) -> str:
-    """What FastAPI itself made of the signature, where it lets us see it, has to be the same."""
-    dependant = getattr(context, "dependant", None)
-    if dependant is None:
-        return ""
-    if dependant.call is not context.endpoint:
-        return "the endpoint was wrapped after it was registered"
-    if dependant.dependencies:
-        return "dependencies"
-    for source in typing.get_args(Source):
-        ours = {parameter.name: parameter.wire_name for parameter in parameters if parameter.source == source}
-        theirs = {field.name: field.validation_alias or field.alias for field in getattr(dependant, f"{source}_params")}
-        if source == "header":
-            theirs = {name: alias.lower() for name, alias in theirs.items()}
-        if ours != theirs:
-            return f"{source} parameters are read as {theirs}"
-    if [body.name for body in bodies] != [field.name for field in dependant.body_params]:
-        return "body parameters are read in another way"
-    return ""
-
-
-# Arguments.
-
-_SPECIAL = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
-_SOURCES: dict[type, Source] = {params.Path: "path", params.Query: "query", params.Header: "header", params.Cookie: "cookie"}
-
-
-def _read_argument(argument: inspect.Parameter, position: int, path_names: set[str], keyword_only: bool) -> Parameter | Body | str:
-    """One argument as FastAPI's `analyze_param` reads it, or why it is not for a plan."""
-    if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
-        return f"{argument.kind.description} argument"
-    keyword_only = keyword_only or argument.kind is argument.KEYWORD_ONLY
-    declared = _declaration(argument, path_names)
-    if isinstance(declared, str):
-        return declared
-    info, annotation, default_given = declared
-    field = _Field.of(info, annotation, argument.default if default_given else info.default)
-    if type(info) is params.Body:
-        if info.embed:
-            return "embedded body"
-        default = _body_default(field)
-        if isinstance(default, str):
-            return default
-        return Body(argument.name, field.validate, *default, position, keyword_only)
-    source = _SOURCES.get(type(info))
-    if source is None:
-        return f"declared by {type(info).__name__}"
-    if not _is_scalar(field.annotation) or any(type(item) is Json for item in field.metadata):
-        return f"more than one value from the {source}"
-    default = _scalar_default(field)
-    if isinstance(default, str):
-        return default
-    wire_name = _wire_name(info, argument.name)
-    if not wire_name:
-        return "alias is not a plain name"
-    return Parameter(argument.name, source, wire_name, field.kind, field.validate, *default, position, keyword_only)
-
-
-def _declaration(argument: inspect.Parameter, path_names: set[str]) -> tuple[FieldInfo, Any, bool] | str:
-    """The `fastapi.params` object that declares the argument, the annotation it counts with, and whether `=` gives the default."""
-    annotation: Any = Any if argument.annotation is inspect.Parameter.empty else argument.annotation
-    if is_typealiastype(annotation):
-        annotation = annotation.__value__
-    is_annotated = typing.get_origin(annotation) is typing.Annotated
-    extras = annotation.__metadata__ if is_annotated else ()
-    bare = typing.get_args(annotation)[0] if is_annotated else annotation
-    default = argument.default
-    if isinstance(default, params.Depends) or any(isinstance(extra, params.Depends) for extra in extras):
-        return "Depends"
-    if _is_subclass(bare, _SPECIAL):
-        return bare.__name__
-    infos = [extra for extra in extras if isinstance(extra, FieldInfo)]
-    ours = [info for info in infos if isinstance(info, params.Param | params.Body)]
-    if len(ours) > 1 or any(_has_attributes(info) for info in infos if info not in ours):
-        # How several declarations merge differs between FastAPI versions; only constraints do not.
-        return "several declarations in one Annotated"
-    if isinstance(default, FieldInfo):
-        if ours:
-            return "declared twice"
-        return default, bare, False
-    has_default = default is not inspect.Parameter.empty
-    if ours:
-        if default is ...:
-            return "default is ..."
-        return ours[0], annotation, has_default
-    if argument.name in path_names:
-        return params.Path(), annotation, False
-    if _mentions(bare, UploadFile):
-        return "file"
-    inferred = params.Query() if _is_scalar(bare) else params.Body()
-    return inferred, annotation, has_default and default is not ...
-
-
-def _has_attributes(info: FieldInfo) -> bool:
-    names = ("alias", "validation_alias", "default_factory", "validate_default", "discriminator")
-    return info.default is not PydanticUndefined or any(getattr(info, name, None) is not None for name in names)
-
-
-def _wire_name(info: FieldInfo, name: str) -> str:
-    """The key that FastAPI looks up; empty if it is not one plain name."""
-    alias = info.validation_alias
-    if alias is not None and not isinstance(alias, str):
-        return ""
-    alias = alias or info.alias
-    if not alias:
-        alias = name.replace("_", "-") if getattr(info, "convert_underscores", False) else name
-    if isinstance(info, params.Header):
-        return alias.lower() if alias.isascii() else ""
-    return alias
-
-
-def _is_subclass(annotation: Any, kinds: type | tuple[type, ...]) -> bool:
-    # `list[int]` is not an instance of type, but `isinstance` says it is on some versions.
-    return isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, kinds)
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    return typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else ()
-
-
-def _mentions(annotation: Any, kind: type) -> bool:
-    return _is_subclass(annotation, kind) or any(_mentions(argument, kind) for argument in typing.get_args(annotation))
-
-
-def _is_scalar(annotation: Any) -> bool:
-    """Whether an argument without declaration is a query parameter, not a body."""
-    members = _members(annotation)
-    if members:
-        return all(_is_scalar(member) for member in members)
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _is_scalar(typing.get_args(annotation)[0])
-    has_schema = hasattr(origin, "__pydantic_core_schema__") or hasattr(origin, "__get_pydantic_core_schema__")
-    return not (has_schema or _is_complex(annotation) or _is_complex(origin))
-
-
-def _is_complex(kind: Any) -> bool:
-    if _is_subclass(kind, (str, bytes)):
-        return False
-    return _is_subclass(kind, (BaseModel, Mapping, UploadFile, Sequence, set, frozenset, tuple)) or dataclasses.is_dataclass(kind)
-
-
-# Validation.
-
-_ATTRIBUTES = (
-    "default", "default_factory", "alias", "alias_priority", "validation_alias", "serialization_alias", "title", "field_title_generator",
-    "description", "examples", "exclude", "exclude_if", "discriminator", "deprecated", "json_schema_extra", "frozen", "validate_default",
-    "repr", "init", "init_var", "kw_only",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """One value to validate: what FastAPI's ModelField is, from public parts."""
-
-    annotation: Any
-    metadata: tuple[Any, ...]
-    info: FieldInfo
-    adapter: TypeAdapter[Any]
-
-    @classmethod
-    def of(cls, info: FieldInfo, annotation: Any, default: Any = PydanticUndefined) -> _Field:
-        # A declaration inside Annotated stands beside the other constraints there; one that is the default has only its own.
-        is_annotated = typing.get_origin(annotation) is typing.Annotated
-        merged = copy.copy(type(info).from_annotation(annotation) if is_annotated else info)
-        merged.default = default
-        annotation = merged.annotation if is_annotated else annotation
-        attributes = {name: value for name in _ATTRIBUTES if (value := getattr(merged, name, PydanticUndefined)) is not PydanticUndefined}
-        with warnings.catch_warnings():
-            # Pydantic warns about an alias outside a model. FastAPI reads that alias itself, so the warning is not for the user.
-            warnings.simplefilter("ignore")
-            adapter: TypeAdapter[Any] = TypeAdapter(typing.Annotated[(annotation, *merged.metadata, Field(**attributes))])
-        return cls(annotation, tuple(merged.metadata), merged, adapter)
-
-    @property
-    def validate(self) -> Callable[[object], object]:
-        return functools.partial(self.adapter.validator.validate_python, from_attributes=True)
-
-    @property
-    def kind(self) -> Kind:
-        if type(self.adapter.validator) is not SchemaValidator:
-            return "validator"  # A pydantic plugin watches validation.
-        schema: Any = self.adapter.core_schema
-        while schema["type"] in ("default", "nullable"):
-            schema = schema["schema"]
-        is_plain = schema.keys() <= {"type", "metadata"}
-        return schema["type"] if is_plain and schema["type"] in ("str", "int", "float", "bool") else "validator"
-
-
-def _converted(parameter: Parameter, convertor: convertors.Convertor[Any]) -> Parameter:
-    """Starlette converts `{x:int}` before FastAPI validates, so the field sees an int, not its text."""
-    if isinstance(convertor, convertors.StringConvertor | convertors.PathConvertor):
-        return parameter
-    is_same_type = parameter.kind == {convertors.IntegerConvertor: "int", convertors.FloatConvertor: "float"}.get(type(convertor))
-    convert, validate = convertor.convert, parameter.validate
-
-    def convert_and_validate(text: Any) -> object:
-        return validate(convert(text))
-
-    return dataclasses.replace(parameter, kind=parameter.kind if is_same_type else "validator", validate=convert_and_validate)
-
-
-# Defaults: (required, default, default_factory).
-_Default = tuple[bool, object, Callable[[], object] | None]
-
-
-def _body_default(field: _Field) -> _Default | str:
-    info = field.info
-    if info.is_required():
-        return True, None, None
-    if info.validate_default:
-        return "validated default"
-    if info.default_factory is not None:
-        if info.default is not PydanticUndefined or info.default_factory_takes_validated_data:
-            return "default_factory with arguments"
-        factory: Any = info.default_factory
-        return False, None, lambda: copy.deepcopy(factory())
-    return False, *_constant(info.default)
-
-
-def _scalar_default(field: _Field) -> _Default | str:
-    info = field.info
-    if info.is_required():
-        return True, None, None
-    if info.validate_default or info.default_factory is not None:
-        # FastAPI 0.141 calls the factory twice for one request, 0.165 once.
-        return "validated or computed default"
-    default = info.default
-    validates = _defaults_are_validated()
-    if default is None or validates is False:
-        return False, *_constant(default)
-    try:
-        validated = field.validate(copy.deepcopy(default))
-    except ValidationError:
-        return "default does not validate"
-    is_same = type(validated) is type(default) and validated == default
-    if not _is_immutable(validated) or (validates is None and not is_same):
-        return "default is changed by validation"
-    return False, validated, None
-
-
-def _constant(default: object) -> tuple[object, Callable[[], object] | None]:
-    return (default, None) if _is_immutable(default) else (None, functools.partial(copy.deepcopy, default))
-
-
-_IMMUTABLE = {
-    types.NoneType, bool, int, float, complex, str, bytes, decimal.Decimal, uuid.UUID,
-    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
-}  # fmt: skip
-
-
-def _is_immutable(value: object) -> bool:
-    if type(value) in (tuple, frozenset):
-        return all(_is_immutable(item) for item in value)  # type: ignore[attr-defined]
-    return type(value) in _IMMUTABLE or isinstance(value, enum.Enum)
-
-
-@functools.cache
-def _defaults_are_validated() -> bool | None:
-    """Whether this FastAPI validates the default of a missing query parameter: 0.141 does, 0.165 does not. None: cannot tell.
-
-    Asked of FastAPI itself, as the version that changed it is not written down anywhere.
-    """
-
-    def endpoint(number: float = 1) -> None: ...
-
-    try:
-        from fastapi.dependencies.utils import get_dependant, request_params_to_args
-        from starlette.datastructures import QueryParams
-
-        dependant = get_dependant(path="/", call=endpoint)
-        values, errors = request_params_to_args(dependant.query_params, QueryParams(""))
-        value = values["number"]
-    except Exception:
-        return None
-    if errors or value != 1:
-        return None
-    return type(value) is float
-
-
-# Answers.
-
-
-def _encode(value: object) -> bytes:
-    return bytes(JSONResponse(jsonable_encoder(value)).body)
-
-
-def _answer(context: Any, label: str) -> tuple[Callable[[object], Response] | None, Callable[[object], bytes] | None]:
-    """`render` and `serialize` of the plan."""
-    declared = context.response_class
-    is_default = isinstance(declared, DefaultPlaceholder)
-    response_class = declared.value if is_default else declared
-    has_model = bool(context.response_model)
-    status_code = context.status_code or None
-    options: dict[str, Any] = {"background": None} if status_code is None else {"background": None, "status_code": status_code}
-    convert = _serializer(context, label, to_bytes=is_default) if has_model else jsonable_encoder
-
-    if ((is_default and has_model) or response_class is JSONResponse) and not _is_bodiless(status_code or 200):
-        if not has_model:
-            return None, None
-        return None, convert if is_default else lambda value: bytes(JSONResponse(convert(value)).body)
-
-    if is_default and has_model:
-        make: Callable[[Any], Response] = functools.partial(Response, media_type="application/json", **options)
-    else:
-        make = functools.partial(response_class, **options)
-
-    def render(value: object) -> Response:
-        response = make(convert(value))
-        if _is_bodiless(response.status_code):
-            response.body = b""
-        return response
-
-    return render, None
-
-
-def _is_bodiless(status_code: int) -> bool:
-    return status_code < 200 or status_code in (204, 205, 304)
-
-
-def _serializer(context: Any, label: str, to_bytes: bool) -> Callable[[object], Any]:
-    """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump."""
-    field = _Field.of(FieldInfo(annotation=context.response_model), context.response_model)
-    validate = field.validate
-    options = {
-        "include": context.response_model_include,
-        "exclude": context.response_model_exclude,
-        "by_alias": context.response_model_by_alias,
-        "exclude_unset": context.response_model_exclude_unset,
-        "exclude_defaults": context.response_model_exclude_defaults,
-        "exclude_none": context.response_model_exclude_none,
-    }
-    dump: Callable[..., Any]
-    if to_bytes:
-        # PERF: the serializer itself, not TypeAdapter's method around it, which only passes a dozen keywords on.
-        serializer: Any = field.adapter.serializer
-        dump = functools.partial(serializer.to_json if type(serializer) is SchemaSerializer else field.adapter.dump_json, **options)
-    else:
-        dump = functools.partial(field.adapter.dump_python, mode="json", **options)
-    endpoint = context.endpoint
-
-    def serialize(value: object) -> Any:
-        try:
-            validated = validate(value)
-        except ValidationError as error:
-            errors: list[Any] = [{**line, "loc": ("response", *line["loc"])} for line in error.errors(include_url=False)]
-        else:
-            return dump(validated)
-        raise ResponseValidationError(errors=errors, body=value, endpoint_ctx=_where(endpoint, label))
-
-    return serialize
-
-
-def _where(endpoint: Callable[..., Any], label: str) -> Any:
-    """What the message of a ResponseValidationError names. Reads the source file: only after a failure."""
-    try:
-        place: dict[str, Any] = {"file": inspect.getsourcefile(endpoint), "line": inspect.getsourcelines(endpoint)[1]}
-    except (OSError, TypeError):
-        place = {}
-    return {**place, "function": endpoint.__name__, "path": label}

@@ -22,7 +22,7 @@ from fastapi.exceptions import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from . import _core, plan, state, watchdog
+from . import _core, answers, plan, state, watchdog
 from .asgi import Gateway
 from .config import Config
 from .errors import StartError
@@ -364,8 +364,8 @@ class Hooks:
             self.routes.append(
                 EVERYTHING if is_everything else (entry.template, list(entry.methods), entry.kind, entry.native, entry.body_bytes_max)
             )
-        self._error_app = plan.error_app(self._app)
-        self._answers_http_exceptions = plan.http_exception_is_plain(self._app)
+        self._error_app = answers.error_app(self._app)
+        self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
         self.redirect_slashes = self._app.router.redirect_slashes
 

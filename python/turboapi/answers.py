@@ -1,0 +1,173 @@
+"""What comes of a native handler: the value that it returned, or the exception that it raised.
+
+Here: what FastAPI's `serialize_response` does with the one, and the app's own handlers with the other. Not here: plain values to JSON
+without a model, which `_core` does by itself (python/src/json.rs).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.encoders import jsonable_encoder
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import ResponseValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import SchemaSerializer
+from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import request_response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .field import ModelField
+
+
+def encode(value: object) -> bytes:
+    return bytes(JSONResponse(jsonable_encoder(value)).body)
+
+
+def renderers(context: Any, label: str) -> tuple[Callable[[object], Response] | None, Callable[[object], bytes] | None]:
+    """`render` and `serialize` of the plan."""
+    declared = context.response_class
+    is_default = isinstance(declared, DefaultPlaceholder)
+    response_class = declared.value if is_default else declared
+    has_model = bool(context.response_model)
+    status_code = context.status_code or None
+    options: dict[str, Any] = {"background": None} if status_code is None else {"background": None, "status_code": status_code}
+    convert = _serializer(context, label, to_bytes=is_default) if has_model else jsonable_encoder
+
+    if ((is_default and has_model) or response_class is JSONResponse) and not _is_bodiless(status_code or 200):
+        if not has_model:
+            return None, None
+        return None, convert if is_default else lambda value: bytes(JSONResponse(convert(value)).body)
+
+    if is_default and has_model:
+        make: Callable[[Any], Response] = functools.partial(Response, media_type="application/json", **options)
+    else:
+        make = functools.partial(response_class, **options)
+
+    def render(value: object) -> Response:
+        response = make(convert(value))
+        if _is_bodiless(response.status_code):
+            response.body = b""
+        return response
+
+    return render, None
+
+
+def _is_bodiless(status_code: int) -> bool:
+    return status_code < 200 or status_code in (204, 205, 304)
+
+
+def _serializer(context: Any, label: str, to_bytes: bool) -> Callable[[object], Any]:
+    """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump."""
+    field = ModelField.of(FieldInfo(annotation=context.response_model), context.response_model)
+    validate = field.validate
+    options = {
+        "include": context.response_model_include,
+        "exclude": context.response_model_exclude,
+        "by_alias": context.response_model_by_alias,
+        "exclude_unset": context.response_model_exclude_unset,
+        "exclude_defaults": context.response_model_exclude_defaults,
+        "exclude_none": context.response_model_exclude_none,
+    }
+    dump: Callable[..., Any]
+    if to_bytes:
+        # PERF: the serializer itself, not TypeAdapter's method around it, which only passes a dozen keywords on.
+        serializer: Any = field.adapter.serializer
+        dump = functools.partial(serializer.to_json if type(serializer) is SchemaSerializer else field.adapter.dump_json, **options)
+    else:
+        dump = functools.partial(field.adapter.dump_python, mode="json", **options)
+    endpoint = context.endpoint
+
+    def serialize(value: object) -> Any:
+        try:
+            validated = validate(value)
+        except ValidationError as error:
+            errors: list[Any] = [{**line, "loc": ("response", *line["loc"])} for line in error.errors(include_url=False)]
+        else:
+            return dump(validated)
+        raise ResponseValidationError(errors=errors, body=value, endpoint_ctx=_where(endpoint, label))
+
+    return serialize
+
+
+def _where(endpoint: Callable[..., Any], label: str) -> Any:
+    """What the message of a ResponseValidationError names. Reads the source file: only after a failure."""
+    try:
+        place: dict[str, Any] = {"file": inspect.getsourcefile(endpoint), "line": inspect.getsourcelines(endpoint)[1]}
+    except (OSError, TypeError):
+        place = {}
+    return {**place, "function": endpoint.__name__, "path": label}
+
+
+# Exceptions.
+
+
+def http_exception_is_plain(app: FastAPI) -> bool:
+    """Whether an exception of exactly Starlette's or FastAPI's HTTPException is answered by FastAPI's stock handler.
+
+    Then the answer is the status, the exception's headers and `{"detail": ...}`, without a body for 1xx, 204, 205 and 304.
+    """
+    handlers = app.exception_handlers
+    if handlers.get(HTTPException) is not http_exception_handler:
+        return False
+    return not any(_may_handle_http_exception(key) for key in handlers if key is not HTTPException)
+
+
+def error_app(app: FastAPI) -> ASGIApp:
+    """Answers for an exception of a native handler as the app would have: the exception is `scope["turboapi.exception"]`.
+
+    Raises the exception again after a 500, as Starlette does, so that the server logs it.
+    """
+    error_handler = None
+    handlers: dict[Any, Any] = {}
+    for key, handler in app.exception_handlers.items():
+        if key in (500, Exception):
+            error_handler = handler
+        else:
+            handlers[key] = handler
+
+    async def raise_exception(request: Request) -> Response:
+        raise request.scope["turboapi.exception"]
+
+    # Two layers of handlers, as in the app: what a handler itself raises is handled once more.
+    inner: ASGIApp = request_response(raise_exception)
+    inner = ExceptionMiddleware(inner, handlers=handlers, debug=app.debug)
+    stack = ServerErrorMiddleware(inner, handler=error_handler, debug=app.debug)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = app
+        scope.setdefault("router", app.router)
+        _match_again(app, scope)
+        await stack(scope, receive, send)
+
+    return answer
+
+
+def _match_again(app: FastAPI, scope: Scope) -> None:
+    """Gives the handlers the route and its path parameters, which `_core` does not keep in Starlette's form."""
+    for context in iter_route_contexts(app.router.routes):
+        original = context.original_route
+        if not isinstance(original, APIRoute) or scope["method"] not in (context.methods or ()):
+            continue
+        match = context.path_regex.match(scope["path"])
+        if match is not None:
+            values = {name: context.param_convertors[name].convert(text) for name, text in match.groupdict().items()}
+            scope.update(route=original, endpoint=context.endpoint, path_params=values)
+            return
+
+
+def _may_handle_http_exception(key: Any) -> bool:
+    if isinstance(key, int):
+        return key != 500  # 500 and Exception belong to ServerErrorMiddleware, which no HTTPException reaches.
+    return issubclass(key, HTTPException)
