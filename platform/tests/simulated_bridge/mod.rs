@@ -18,6 +18,8 @@ use turboapi_platform::{
 
 /// Bytes that the simulated peer may read before the real one has them.
 const AHEAD: usize = 64 * 1024;
+/// Pieces that are carried from a real socket before anything else is done: a peer may write as fast as it is read.
+const PIECES: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_micros(100);
 /// A turn adds some microseconds to the simulated clock: it must not be ahead of the wall's.
 const BEHIND: u64 = 50;
@@ -48,7 +50,10 @@ impl End {
     /// Carries what there is both ways; false when it is over.
     fn carry(&mut self, network: &Network) -> bool {
         let mut piece = [0; 16 * 1024];
-        while !self.has_ended {
+        for _ in 0..PIECES {
+            if self.has_ended {
+                break;
+            }
             match socket::receive(self.socket.as_fd(), &mut piece) {
                 Ok(0) => {
                     self.has_ended = true;
