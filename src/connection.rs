@@ -788,9 +788,9 @@ impl Connection {
         match &self.phase {
             Phase::Head if !self.has_begun_head() => self.close(Close::AfterSend),
             Phase::Head => {
-                let seconds = shared.limits.head_timeout.as_secs();
+                let timeout = shared.limits.head_timeout;
                 let is_head = head::asks_for_head(self.pending.rest());
-                self.refuse(BadRequest::HeadTimeout { seconds }, is_head, shared);
+                self.refuse(BadRequest::HeadTimeout { timeout }, is_head, shared);
             }
             Phase::Body(held) => {
                 let is_head = held.head.method == Method::Head;

@@ -1,6 +1,7 @@
 //! Failures, sorted by who must act: the peer (`BadRequest`) or the operator (`StartError`). Waiting for more bytes is not
 //! among them: that is `Parsed::NeedMore`. A handler's mistakes about its answer are in `response`.
 
+use std::time::Duration;
 use std::{fmt, io};
 
 /// What a parser that may lack bytes returns.
@@ -115,8 +116,8 @@ pub enum BadRequest {
     },
     /// The head was not whole in time.
     HeadTimeout {
-        /// Seconds allowed.
-        seconds: u64,
+        /// Time allowed, from its first byte.
+        timeout: Duration,
     },
     /// The body stalled, or came slower than the minimum rate.
     BodyTimeout,
@@ -186,8 +187,8 @@ impl fmt::Display for BadRequest {
             Self::InvalidChunkEnd => "chunk data must be followed by CR LF",
             Self::InvalidTrailer => "a trailer line must be name: value and end in CR LF",
             Self::TrailersTooLarge { limit } => return write!(f, "trailers are over the limit of {limit} bytes"),
-            Self::HeadTimeout { seconds } => {
-                return write!(f, "head was not complete {seconds} seconds after its first byte");
+            Self::HeadTimeout { timeout } => {
+                return write!(f, "head was not complete {} seconds after its first byte", timeout.as_secs_f64());
             }
             Self::BodyTimeout => "body stalled or came too slowly",
             Self::CutShort => "connection ended before the request was complete",
@@ -276,7 +277,9 @@ mod tests {
             400,
             "target has byte 0x23, allowed are 0x21 to 0x7e but for #",
         );
-        check(BadRequest::HeadTimeout { seconds: 10 }, 408, "head was not complete 10 seconds after its first byte");
+        let head_timeout = |milliseconds| BadRequest::HeadTimeout { timeout: Duration::from_millis(milliseconds) };
+        check(head_timeout(10_000), 408, "head was not complete 10 seconds after its first byte");
+        check(head_timeout(250), 408, "head was not complete 0.25 seconds after its first byte");
         check(BadRequest::BodyTimeout, 408, "body stalled or came too slowly");
         check(BadRequest::BodyTooLarge { bytes: 9, limit: 8 }, 413, "body is 9 bytes or more, limit is 8");
         check(BadRequest::RequestLineTooLong { limit: 8 }, 414, "request line is over the limit of 8 bytes");

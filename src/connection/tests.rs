@@ -1254,7 +1254,7 @@ fn silence_and_keep_alive_time_out() {
 
 #[test]
 fn a_head_has_its_time_however_it_comes() {
-    let refusal = refused(BadRequest::HeadTimeout { seconds: 10 });
+    let refusal = refused(BadRequest::HeadTimeout { timeout: Duration::from_secs(10) });
     let mut rig = Rig::new(|_| {});
     for (second, byte) in (4..14).zip(b"GET / HTTP") {
         rig.at(f64::from(second)).receive(&[*byte]);
@@ -1267,7 +1267,7 @@ fn a_head_has_its_time_however_it_comes() {
     let mut rig = Rig::new(|_| {});
     rig.receive(b"\r\nHEAD /");
     rig.expire_at(10.1);
-    let bodiless = refused_head(BadRequest::HeadTimeout { seconds: 10 });
+    let bodiless = refused_head(BadRequest::HeadTimeout { timeout: Duration::from_secs(10) });
     assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.close), (bodiless, LINGER));
 
     // The second head has a time of its own; and the one that was begun behind an answer begins when it is looked at.
