@@ -1,8 +1,8 @@
 //! Failures, sorted by who must act: the peer (`BadRequest`) or the operator (`StartError`). Waiting for more bytes is not
 //! among them: that is `Parsed::NeedMore`. A handler's mistakes about its answer are in `response`.
 
+use std::fmt;
 use std::time::Duration;
-use std::{fmt, io};
 
 /// What a parser that may lack bytes returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +198,8 @@ impl fmt::Display for BadRequest {
 
 impl std::error::Error for BadRequest {}
 
-/// The server cannot start as it was told to. One line for the operator, then exit status 1.
+/// The server cannot start as it was told to. One line for the operator, then exit status 1. What the system refuses at the start
+/// (an address, a worker) is Python's to say: `python/turboapi/errors.py`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
@@ -213,54 +214,17 @@ pub enum StartError {
         /// The largest allowed.
         max: String,
     },
-    /// An address cannot be listened on.
-    Listen {
-        /// What was asked for.
-        address: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A worker could not be set up.
-    Worker {
-        /// Its number, from 0.
-        worker: usize,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Limit { name, value, min, max } => write!(f, "{name} is {value}, allowed are {min} to {max}"),
-            Self::Listen { address, source } => match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    write!(
-                        f,
-                        "cannot listen on {address}: another process has it, stop that one or choose another port"
-                    )
-                }
-                io::ErrorKind::PermissionDenied => {
-                    write!(f, "cannot listen on {address}: not permitted, ports below 1024 need a privilege")
-                }
-                io::ErrorKind::AddrNotAvailable => {
-                    write!(f, "cannot listen on {address}: no interface of this machine has that address")
-                }
-                _ => write!(f, "cannot listen on {address}: {source}"),
-            },
-            Self::Worker { worker, source } => write!(f, "cannot start worker {worker}: {source}"),
         }
     }
 }
 
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Limit { .. } => None,
-            Self::Listen { source, .. } | Self::Worker { source, .. } => Some(source),
-        }
-    }
-}
+impl std::error::Error for StartError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,6 @@
-//! Which backend serves: asked for by `TURBOAPI_IO`, tried out once in the parent, and opened by each worker. Nothing is
+//! Which backend serves: asked for by name or not, tried out once in the parent, and opened by each worker. Nothing is
 //! logged here: [`Choice::reason`] is for the caller's one INFO line. No state is kept, and no thread started.
 
-use std::env;
 use std::fmt;
 use std::io;
 #[cfg(target_os = "linux")]
@@ -19,14 +18,14 @@ use crate::tokio_uring::TokioUring;
 use crate::{ConnectionId, Event, Wait, epoll::Epoll, monoio::Monoio, uring::Uring};
 use crate::{IoConfig, Platform};
 
-/// The environment variable that overrides the choice.
-pub const VARIABLE: &str = "TURBOAPI_IO";
+/// The environment variable by which operators know the choice; `python/turboapi/config.py` reads it.
+const VARIABLE: &str = "TURBOAPI_IO";
 
 /// What `auto` takes on Linux when the kernel lets it; where it does not, epoll. The benches decide (benches/README.md).
 /// At a fixed answer, one core, K requests ready at once (`examples/turn_cost`, the fastest tenth), µs a request:
 /// K = 1: uring 5.8, epoll 5.6, monoio 7.6; K = 8: 3.8, 4.7, 4.7; K = 64: 3.6, 4.7, 4.4; K = 512: 3.9, 5.8 to 6.4, 4.7 to 5.8.
 #[cfg(target_os = "linux")]
-pub const LINUX_DEFAULT: Backend = Backend::Uring;
+const LINUX_DEFAULT: Backend = Backend::Uring;
 
 /// How long the kernel may take to answer the probe. It takes microseconds; an emulation that drops it never does.
 #[cfg(target_os = "linux")]
@@ -51,7 +50,7 @@ pub enum Backend {
 impl Backend {
     const ALL: [Self; 5] = [Self::Uring, Self::Monoio, Self::TokioUring, Self::Epoll, Self::Kqueue];
 
-    /// As [`VARIABLE`] and the log spell it.
+    /// As `TURBOAPI_IO` and the log spell it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -141,15 +140,7 @@ impl std::error::Error for BackendError {
 }
 
 impl Requested {
-    /// Reads [`VARIABLE`]; unset or empty is `auto`.
-    pub fn from_environment() -> Result<Self, BackendError> {
-        match env::var_os(VARIABLE) {
-            None => Ok(Self::Auto),
-            Some(seen) => Self::parse(&seen.to_string_lossy()),
-        }
-    }
-
-    /// Reads a name.
+    /// Reads a name; an empty one is `auto`.
     pub fn parse(seen: &str) -> Result<Self, BackendError> {
         if seen.is_empty() || seen == "auto" {
             return Ok(Self::Auto);

@@ -167,16 +167,6 @@ pub fn set_reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &libc::linger { l_onoff: 1, l_linger: 0 })
 }
 
-/// Bytes that the kernel holds for sending; it doubles the number. For tests that need a slow reader.
-pub fn set_send_buffer_bytes(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &bytes)
-}
-
-/// Bytes that the kernel holds for reading; it doubles the number. Inherited from a listener.
-pub fn set_receive_buffer_bytes(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, &bytes)
-}
-
 /// Tells the peer that nothing more will be sent.
 pub fn shutdown_write(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: takes two integers.
