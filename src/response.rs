@@ -643,7 +643,7 @@ impl Answer<'_> {
                     self.out.small.extend_from_slice(b"\r\n");
                 }
                 if !more {
-                    self.out.small.extend_from_slice(b"0\r\n\r\n");
+                    self.out.small.extend_from_slice(encode::LAST_CHUNK);
                 }
             }
         }
