@@ -12,7 +12,6 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -39,7 +38,10 @@ cfg_if::cfg_if! {
     }
 }
 
+mod own_process;
 mod simulated_bridge;
+
+use own_process::{descriptors, in_own_process};
 
 /// Rules that the simulated kernel keeps too, calm and in a storm, between real sockets.
 macro_rules! simulated {
@@ -962,26 +964,9 @@ fn calls_after_close_are_ignored<P: Platform>() {
     bench.finish();
 }
 
-/// Runs one rule over one backend in a process of its own, where descriptors can be counted and limited.
-fn in_own_process<P: Platform>(rule: &str) -> bool {
-    if std::env::var_os("CONTRACT_CHILD").is_some() {
-        return true;
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let test = format!("{}::{rule}", P::NAME.replace('-', "_"));
-    child.args(["--exact", test.as_str(), "--test-threads=1", "--nocapture"]).env("CONTRACT_CHILD", "1");
-    let output = child.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/dev/fd").unwrap().count()
+/// The name of one rule over one backend.
+fn test_of<P: Platform>(rule: &str) -> String {
+    format!("{}::{rule}", P::NAME.replace('-', "_"))
 }
 
 #[cfg(target_os = "macos")]
@@ -1002,7 +987,7 @@ fn resident_kib() -> usize {
 }
 
 fn finish_gives_everything_back<P: Platform>() {
-    if !in_own_process::<P>("finish_gives_everything_back") {
+    if !in_own_process(&test_of::<P>("finish_gives_everything_back")) {
         return;
     }
     // One for all, as the allocator keeps what is freed; a third of the sends has a copy, a round's of which are 72 MB.
@@ -1055,7 +1040,7 @@ fn finish_gives_everything_back<P: Platform>() {
 }
 
 fn exhausted_descriptors_stall_and_recover<P: Platform>() {
-    if !in_own_process::<P>("exhausted_descriptors_stall_and_recover") {
+    if !in_own_process(&test_of::<P>("exhausted_descriptors_stall_and_recover")) {
         return;
     }
     // Before the listener is armed: what accepts in the kernel's time may keep the limit that it was started under.

@@ -9,7 +9,6 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,10 @@ use turboapi_platform::uring::Uring;
 use turboapi_platform::{
     Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, Wait, Wake, WatchId, socket,
 };
+
+mod own_process;
+
+use own_process::{descriptors, in_own_process};
 
 /// Longer than anything here takes, even on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -127,27 +130,6 @@ impl Echo {
     fn finish(self) {
         self.platform.finish(Instant::now() + PATIENCE).unwrap();
     }
-}
-
-/// Runs one test of this file in a process of its own, where descriptors can be counted.
-fn in_own_process(test: &str) -> bool {
-    if std::env::var_os("URING_CHILD").is_some() {
-        return true;
-    }
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", test, "--test-threads=1", "--nocapture"]).env("URING_CHILD", "1");
-    let output = child.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// 200 connections send at once, over a pool of 4: each is served, none waits for another's end.
