@@ -1,4 +1,7 @@
 //! The handler of a run: checks what it is given against the plan, reads and answers as the plan says, and checks what it is told.
+//! What an answer consists of is in `handler/answering.rs`.
+
+mod answering;
 
 use std::rc::Rc;
 
@@ -6,14 +9,14 @@ use bytes::Bytes;
 use turboapi_core::connection::Part;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::request::{Request, RequestId};
-use turboapi_core::response::{Answer, Headers};
+use turboapi_core::response::Answer;
 use turboapi_core::router::{Match, RouteId};
 use turboapi_core::worker::Worker;
 use turboapi_platform::simulated::{Moment, Network};
 use turboapi_platform::{ConnectionId, Platform};
 
 use crate::bodies::{Intake, Route};
-use crate::plan::{self, Form, Item, Plan, Valid};
+use crate::plan::{Form, Item, Plan, Valid};
 use crate::tally::{self, Tally};
 
 /// Microseconds after which a call took long.
@@ -93,20 +96,6 @@ pub struct Actor {
     pub tally: Tally,
 }
 
-fn headers(token: u32, valid: &Valid, with_length: Option<usize>) -> Headers {
-    let mut headers = Headers::default();
-    let mut push =
-        |name: &str, value: &str| headers.push(name.as_bytes(), value.as_bytes()).expect("plain header lines");
-    push("x-token", &token.to_string());
-    if valid.conduct.closes {
-        push("connection", "close");
-    }
-    if let Some(length) = with_length {
-        push("content-length", &length.to_string());
-    }
-    headers
-}
-
 fn token_of(path: &str) -> Option<u32> {
     path.rsplit_once('/')?.1.parse().ok()
 }
@@ -124,12 +113,6 @@ impl Plan {
         let valid = self.item(token).and_then(Item::valid);
         valid.unwrap_or_else(|| panic!("request {token}, which the handler was called with, is not one to be answered"))
     }
-}
-
-/// The bytes of one part of so many.
-fn part_of(body: &[u8], part: usize, count: usize) -> &[u8] {
-    let size = body.len().div_ceil(count);
-    &body[(part * size).min(body.len())..((part + 1) * size).min(body.len())]
 }
 
 impl Actor {
@@ -247,39 +230,12 @@ impl Actor {
         let token = self.calls[call].token;
         let valid = plan.valid(token);
         let conduct = valid.conduct;
-        let body = || plan::body(token, conduct.bytes);
-        let status = conduct.status;
-        let mut fails = false;
-        let (part, is_last) = match (conduct.form, step) {
-            (Form::Whole, _) => {
-                (Part::Whole { status, headers: headers(token, valid, None), body: body().into() }, true)
-            }
-            (Form::Json, _) => (Part::Json { status, body: body().into() }, true),
-            (Form::Nothing, _) => (Part::Failed, true),
-            (Form::Parts { has_length, .. }, 0) => {
-                let length = has_length.then_some(conduct.bytes);
-                (Part::Start { status, headers: headers(token, valid, length) }, false)
-            }
-            (Form::Parts { count, waits, .. }, step) => {
-                let data = Bytes::copy_from_slice(part_of(&body(), step - 1, count));
-                let more = step < count;
-                waiting.awaits_writable = more && waits;
-                waiting.writable_allowed += usize::from(more);
-                (Part::Body { data, more }, !more)
-            }
-            (Form::WrongLength | Form::FailsWithin, 0) => {
-                (Part::Start { status: 200, headers: headers(token, valid, Some(7)) }, false)
-            }
-            (Form::FailsWithin, _) => {
-                fails = true;
-                (Part::Failed, true)
-            }
-            (Form::WrongLength, _) => {
-                fails = true;
-                (Part::Body { data: Bytes::from_static(b"eight by"), more: false }, true)
-            }
-            (Form::Never, _) => unreachable!("it is never due"),
-        };
+        let part = answering::part(token, valid, step);
+        let more = matches!(part, Part::Body { more: true, .. });
+        let is_last = !more && !matches!(part, Part::Start { .. });
+        let fails = step > 0 && matches!(conduct.form, Form::FailsWithin | Form::WrongLength);
+        waiting.awaits_writable = more && matches!(conduct.form, Form::Parts { waits: true, .. });
+        waiting.writable_allowed += usize::from(more);
         // Between two parts a little time may pass.
         waiting.due = self.network.now() + u64::from(step % 2 == 1) * 300 + conduct.part_pause;
         // HEAD takes any length: there is no body that could break its promise.
@@ -297,6 +253,47 @@ impl Actor {
         assert!(done.is_err() || done == Ok(true), "the answer to {token} found nobody, and it was not told Gone");
         let still_waits = self.waiting.iter().any(|waiting| waiting.id == id);
         assert_eq!(still_waits, !is_last, "after part {step} of {token}");
+    }
+
+    /// Begins the record of a call, which ends it too where it is answered at once.
+    fn note_call(&mut self, request: &Request<'_>, token: u32, is_later: bool) {
+        let now = self.network.now();
+        let valid = self.plan.valid(token);
+        let progress = Progress { at: now, given: request.body.len(), is_complete: request.is_body_complete, reads: 0 };
+        let began = (!is_later).then_some(progress);
+        let was_cut = !is_later && matches!(valid.conduct.form, Form::FailsWithin | Form::WrongLength);
+        self.calls.push(Call {
+            connection: request.id.connection,
+            token,
+            at: now,
+            ended_at: (!is_later).then_some(now),
+            was_gone: false,
+            was_cut,
+            began,
+            answered: began.filter(|_| !was_cut),
+            given: vec![progress],
+            reads: Vec::new(),
+            waiting_before: self.waiting.len(),
+        });
+    }
+
+    /// Keeps the request of the last call, which came at `now`, for an answer after `delay`.
+    fn suspend(&mut self, request: &Request<'_>, valid: &Valid, now: Moment, delay: Moment) {
+        let intake = valid.body.intake;
+        let wants_more = !valid.body.route.is_whole() && intake.stops_after > 0;
+        let waits = valid.conduct.form == Form::Never || wants_more && intake.is_awaited;
+        self.waiting.push(Waiting {
+            id: request.id,
+            call: self.calls.len() - 1,
+            due: if waits { Moment::MAX } else { now + delay },
+            handed: 0,
+            taken: if valid.body.route.is_whole() { request.body.len() } else { 0 },
+            read_at: wants_more.then_some(now + intake.begins_after),
+            wants_more,
+            awaits_writable: false,
+            writable_allowed: 0,
+            was_told_of_half_close: false,
+        });
     }
 
     fn check(&self, request: &Request<'_>) -> (u32, Rc<Plan>) {
@@ -378,66 +375,14 @@ impl Handler for Actor {
         let conduct = valid.conduct;
         let now = self.network.now();
         self.network.note("handler called", u64::from(token), request.body.len() as u64);
-        let is_later = conduct.later.is_some();
-        let progress = Progress { at: now, given: request.body.len(), is_complete: request.is_body_complete, reads: 0 };
-        let answered = (!is_later).then_some(progress);
-        self.calls.push(Call {
-            connection: request.id.connection,
-            token,
-            at: now,
-            ended_at: (!is_later).then_some(now),
-            was_gone: false,
-            was_cut: false,
-            began: answered,
-            answered,
-            given: vec![progress],
-            reads: Vec::new(),
-            waiting_before: self.waiting.len(),
-        });
+        self.note_call(request, token, conduct.later.is_some());
         self.network.pass(conduct.computes);
         self.took_long = conduct.computes > LONG;
         if let Some(delay) = conduct.later {
-            let intake = valid.body.intake;
-            let wants_more = !valid.body.route.is_whole() && intake.stops_after > 0;
-            let waits = conduct.form == Form::Never || wants_more && intake.is_awaited;
-            self.waiting.push(Waiting {
-                id: request.id,
-                call: self.calls.len() - 1,
-                due: if waits { Moment::MAX } else { now + delay },
-                handed: 0,
-                taken: if valid.body.route.is_whole() { request.body.len() } else { 0 },
-                read_at: wants_more.then_some(now + intake.begins_after),
-                wants_more,
-                awaits_writable: false,
-                writable_allowed: 0,
-                was_told_of_half_close: false,
-            });
+            self.suspend(request, valid, now, delay);
             return Outcome::Later;
         }
-        let body = plan::body(token, conduct.bytes);
-        let status = conduct.status;
-        let done = match conduct.form {
-            Form::Whole if conduct.bytes % 2 == 0 => answer.whole(status, &headers(token, valid, None), &body),
-            Form::Whole => answer.whole_shared(status, &headers(token, valid, None), body.into()),
-            Form::Json => answer.json(status, &body),
-            Form::Parts { count, has_length, .. } => {
-                let length = has_length.then_some(conduct.bytes);
-                answer.start(status, &headers(token, valid, length)).and_then(|()| {
-                    (0..count).try_for_each(|part| {
-                        answer.part(Bytes::copy_from_slice(part_of(&body, part, count)), part + 1 < count)
-                    })
-                })
-            }
-            Form::FailsWithin | Form::WrongLength => {
-                if let Some(call) = self.calls.last_mut() {
-                    (call.was_cut, call.answered) = (true, None);
-                }
-                answer
-                    .start(200, &headers(token, valid, Some(7)))
-                    .and_then(|()| answer.part(Bytes::from_static(b"five "), true))
-            }
-            Form::Nothing | Form::Never => Ok(()),
-        };
+        let done = answering::at_once(token, valid, answer);
         assert_eq!(done, Ok(()), "the answer to {token}");
         Outcome::Answered
     }
