@@ -2,7 +2,8 @@
 //!
 //! A turn does first what is at hand, then asks the kernel once, then does what the kernel named. A socket is registered
 //! once, edge-triggered, so readiness is remembered here until the kernel has said "no more". Sends are tried at once, when
-//! they are asked for, but where the poller takes a turn's sends together. No system call of epoll or kqueue is here: see [`Poller`]. Nothing here blocks but [`Poller::wait`].
+//! they are asked for, but where the poller takes a turn's sends together. No system call of epoll or kqueue is here: see
+//! [`Poller`]. Nothing here blocks but [`Poller::wait`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -496,45 +497,7 @@ impl<P: Poller> Readiness<P> {
     fn on_polled(&mut self, polled: Polled, events: &mut Vec<Event>) {
         let identity = polled.token.identity();
         match polled.token.0 >> Token::KIND_SHIFT {
-            Token::CONNECTION => {
-                let id = ConnectionId::from_bits(identity);
-                if polled.is_gone {
-                    if self.slot_mut(id).is_some_and(|slot| mem::take(&mut slot.is_leaving)) {
-                        self.tell_closed(id, events);
-                    }
-                    return;
-                }
-                if polled.is_sent {
-                    if let Some((out, result)) = self.poller.take_sent(polled.token) {
-                        match result {
-                            Ok(()) => self.complete_send(id, out, events),
-                            Err(error) => self.fail(id, error, events),
-                        }
-                    }
-                    return;
-                }
-                if polled.is_failed {
-                    if let Some(error) = self.poller.refusal(polled.token) {
-                        // The socket may be well, but nobody would tell us of it any more.
-                        return self.fail(id, error, events);
-                    }
-                }
-                // An old id: the socket was closed after the kernel had made this report.
-                let Some(connection) = self.connection_mut(id) else { return };
-                connection.is_readable |= polled.is_readable;
-                connection.is_hung_up |= polled.is_hung_up;
-                if polled.is_failed && connection.is_at_eof {
-                    // A read would not tell any more.
-                    let error = socket::take_error(connection.socket.as_fd());
-                    return self.fail(id, error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()), events);
-                }
-                if polled.is_writable && connection.sending.is_some() {
-                    self.continue_send(id, events);
-                }
-                if self.connection_mut(id).is_some_and(|connection| !connection.is_queued) {
-                    self.read(id, events);
-                }
-            }
+            Token::CONNECTION => self.on_connection(ConnectionId::from_bits(identity), polled, events),
             Token::LISTENER => {
                 // The identity was made from a u32.
                 let id = ListenerId(identity as u32);
@@ -552,6 +515,47 @@ impl<P: Poller> Readiness<P> {
                 self.poller.clear_wake();
                 events.push(Event::Woken);
             }
+        }
+    }
+
+    /// What was reported of a connection: first what ends it or its send, then room to send, then what is to be read.
+    #[inline]
+    fn on_connection(&mut self, id: ConnectionId, polled: Polled, events: &mut Vec<Event>) {
+        if polled.is_gone {
+            if self.slot_mut(id).is_some_and(|slot| mem::take(&mut slot.is_leaving)) {
+                self.tell_closed(id, events);
+            }
+            return;
+        }
+        if polled.is_sent {
+            if let Some((out, result)) = self.poller.take_sent(polled.token) {
+                match result {
+                    Ok(()) => self.complete_send(id, out, events),
+                    Err(error) => self.fail(id, error, events),
+                }
+            }
+            return;
+        }
+        if polled.is_failed {
+            if let Some(error) = self.poller.refusal(polled.token) {
+                // The socket may be well, but nobody would tell us of it any more.
+                return self.fail(id, error, events);
+            }
+        }
+        // An old id: the socket was closed after the kernel had made this report.
+        let Some(connection) = self.connection_mut(id) else { return };
+        connection.is_readable |= polled.is_readable;
+        connection.is_hung_up |= polled.is_hung_up;
+        if polled.is_failed && connection.is_at_eof {
+            // A read would not tell any more.
+            let error = socket::take_error(connection.socket.as_fd());
+            return self.fail(id, error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()), events);
+        }
+        if polled.is_writable && connection.sending.is_some() {
+            self.continue_send(id, events);
+        }
+        if self.connection_mut(id).is_some_and(|connection| !connection.is_queued) {
+            self.read(id, events);
         }
     }
 }
