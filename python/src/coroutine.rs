@@ -18,6 +18,9 @@ use crate::plan::Plan;
 use crate::request::Retained;
 use crate::response::{self, Rendered, ResponseTypes};
 
+/// As `TASK_NAME` of `turboapi/asgi.py`.
+const TASK_NAME: &str = "turboapi-request";
+
 /// The loop of one worker.
 pub struct AsyncioLoop {
     event_loop: Py<PyAny>,
@@ -44,8 +47,8 @@ impl AsyncioLoop {
         let options = PyDict::new(py);
         options.set_item("loop", event_loop)?;
         options.set_item("eager_start", true)?;
-        // A name of its own would be counted up by all workers at one place.
-        options.set_item("name", "turboapi-request")?;
+        // A name of its own would be counted up by all workers at one place. By this one `turboapi/worker.py` finds requests at its end.
+        options.set_item("name", TASK_NAME)?;
         Ok(Self {
             set_running: asyncio.getattr("events")?.getattr("_set_running_loop")?.unbind(),
             task: asyncio.getattr("Task")?.unbind(),

@@ -28,8 +28,10 @@ AsgiApp = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message],
 #: Not 2.4, where only what is sent tells of a peer that has gone: Starlette would leave a stream that waits for its next event alone,
 #: for ever. Under 2.3 it listens, and cancels the stream.
 VERSION = {"version": "3.0", "spec_version": "2.3"}
-TASK_NAME = "turboapi-request"
 
+#: Of each task that answers a request, by which the worker finds those that it has to wait for or cancel at its end. The tasks of native
+#: routes are made in Rust (src/coroutine.rs), under the same name.
+TASK_NAME = "turboapi-request"
 
 #: Parts of a stream that are dropped while who listens for its end comes to end it. One that goes on all the same shall not for ever.
 DROPPED_MAX = 16

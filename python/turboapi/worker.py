@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from . import _core, answers, plan, state, watchdog
-from .asgi import Gateway
+from .asgi import TASK_NAME, Gateway
 from .config import Config
 from .errors import StartError
 from .lifespan import Lifespan
@@ -266,7 +266,7 @@ class Worker:
             task.cancel()
 
     def _requests(self) -> list[asyncio.Task[Any]]:
-        return [task for task in asyncio.all_tasks(self._loop) if task.get_name() == "turboapi-request"]
+        return [task for task in asyncio.all_tasks(self._loop) if task.get_name() == TASK_NAME]
 
     def _cut(self) -> None:
         if self._starting is not None:
