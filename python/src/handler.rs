@@ -361,15 +361,14 @@ impl<'py> Attached<'_, 'py> {
             Ok(Rendered::Whole { status, headers, body }) => answer.whole_shared(status, &headers, body),
             Ok(Rendered::Object(object)) => return self.later_by(|hooks| &hooks.respond, request, Some(object)),
             Err(error) => {
+                bound_scratch(scratch);
                 // What failed before the call, for want of memory, has left them.
                 self.handler.arguments.clear(self.py);
                 let exception = error.into_value(self.py).into_any();
                 return self.later_by(|hooks| &hooks.raised, request, Some(exception));
             }
         };
-        if scratch.capacity() > SCRATCH_BYTES_MAX {
-            *scratch = Vec::new();
-        }
+        bound_scratch(scratch);
         debug_assert!(sent.is_ok(), "render has compared the lengths, and nothing was answered before");
         Outcome::Answered
     }
@@ -424,3 +423,11 @@ const LONG: Duration = Duration::from_micros(500);
 
 /// Memory for rendering that is kept from one request to the next.
 const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// Lets go of what an answer has needed beyond that, or a value that turned out to be none when most of it was written.
+#[inline]
+fn bound_scratch(scratch: &mut Vec<u8>) {
+    if scratch.capacity() > SCRATCH_BYTES_MAX {
+        *scratch = Vec::new();
+    }
+}
