@@ -100,15 +100,15 @@ need_packages() {
     fi
 }
 
-# need_rust: cargo new enough for the crates we use (pyo3 0.30 wants Rust 1.85), and a C compiler, which Rust links with.
+# need_rust: cargo new enough for the crates we use (jiter 0.18 wants Rust 1.88), and a C compiler, which Rust links with.
 need_rust() {
     # A shell that is not a login shell often lacks rustup's folder.
     command -v cargo >/dev/null || PATH="${CARGO_HOME:-${HOME:-}/.cargo}/bin:$PATH"
     local version
     version=$(cd "$repository" && cargo --version 2>/dev/null | awk '{ print $2 }') || version=""
-    [ -n "$version" ] || fail "no working cargo found; install Rust 1.85 or later from https://rustup.rs and run this again"
+    [ -n "$version" ] || fail "no working cargo found; install Rust 1.88 or later from https://rustup.rs and run this again"
     case "$version" in
-        1.[0-9].* | 1.[0-7][0-9].* | 1.8[0-4].*) fail "cargo is $version, 1.85 is needed: run 'rustup update stable'" ;;
+        1.[0-9].* | 1.[0-7][0-9].* | 1.8[0-7].*) fail "cargo is $version, 1.88 is needed: run 'rustup update stable'" ;;
     esac
     command -v cc >/dev/null || need_packages gcc libc6-dev
     command -v cc >/dev/null || fail "no C compiler found, Rust needs one to link: install gcc or clang"

@@ -540,10 +540,11 @@ impl Answer<'_> {
             return Err(AnswerError::StartedTwice);
         }
         let has_body = !self.state.is_head && encode::may_have_body(status);
-        if let Some(promised) = headers.content_length {
-            if has_body && promised != body_bytes as u64 {
-                return Err(AnswerError::LengthMismatch { promised, sent: body_bytes as u64 });
-            }
+        if let Some(promised) = headers.content_length
+            && has_body
+            && promised != body_bytes as u64
+        {
+            return Err(AnswerError::LengthMismatch { promised, sent: body_bytes as u64 });
         }
         self.head(status, headers, Some(body_bytes as u64));
         self.state.stage = Stage::Complete;

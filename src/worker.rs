@@ -345,11 +345,11 @@ impl<P: Platform> Worker<P> {
     fn catch_up(&mut self, called: ConnectionId) {
         let before = self.shared.now;
         self.set_time();
-        if self.shared.now != before {
-            if let Some(slot) = find(&mut self.connections, called) {
-                slot.connection.move_times(before, &self.shared);
-                self.settle(called);
-            }
+        if self.shared.now != before
+            && let Some(slot) = find(&mut self.connections, called)
+        {
+            slot.connection.move_times(before, &self.shared);
+            self.settle(called);
         }
     }
 

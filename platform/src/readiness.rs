@@ -536,11 +536,11 @@ impl<P: Poller> Readiness<P> {
             }
             return;
         }
-        if polled.is_failed {
-            if let Some(error) = self.poller.refusal(polled.token) {
-                // The socket may be well, but nobody would tell us of it any more.
-                return self.fail(id, error, events);
-            }
+        if polled.is_failed
+            && let Some(error) = self.poller.refusal(polled.token)
+        {
+            // The socket may be well, but nobody would tell us of it any more.
+            return self.fail(id, error, events);
         }
         // An old id: the socket was closed after the kernel had made this report.
         let Some(connection) = self.connection_mut(id) else { return };

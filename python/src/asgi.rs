@@ -288,10 +288,10 @@ impl Exchange {
 
 /// A callback of ours that fails is logged as Python logs what it cannot raise: the worker goes on.
 fn call_back(py: Python<'_>, callback: Option<Py<PyAny>>) {
-    if let Some(callback) = callback {
-        if let Err(error) = callback.call0(py) {
-            error.write_unraisable(py, Some(callback.bind(py)));
-        }
+    if let Some(callback) = callback
+        && let Err(error) = callback.call0(py)
+    {
+        error.write_unraisable(py, Some(callback.bind(py)));
     }
 }
 

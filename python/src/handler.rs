@@ -290,10 +290,10 @@ impl<'py> Attached<'_, 'py> {
         drop(context);
         if plan.may_move() {
             let taken = started.elapsed();
-            if plan.is_to_move(taken > self.handler.inline_budget) {
-                if let Err(error) = self.handler.hooks.moved.bind(py).call1((&plan.label, taken.as_secs_f64())) {
-                    error.write_unraisable(py, None);
-                }
+            if plan.is_to_move(taken > self.handler.inline_budget)
+                && let Err(error) = self.handler.hooks.moved.bind(py).call1((&plan.label, taken.as_secs_f64()))
+            {
+                error.write_unraisable(py, None);
             }
         }
         result

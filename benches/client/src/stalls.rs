@@ -169,7 +169,7 @@ fn measure(stalls: &Sender<Stall>, is_over: &AtomicBool, cost: &AtomicU64) {
             due += PERIOD;
         }
         wakes += 1;
-        if wakes % TELLING == 0 {
+        if wakes.is_multiple_of(TELLING) {
             cost.store(cpu_microseconds().unwrap_or(0), Ordering::Relaxed);
         }
     }

@@ -112,12 +112,12 @@ impl Client {
             }
             return;
         };
-        if let Ending::Breaks(after, code) = self.own().ending {
-            if now >= self.connected_at + after {
-                network.reset(peer, code);
-                self.is_done = true;
-                return;
-            }
+        if let Ending::Breaks(after, code) = self.own().ending
+            && now >= self.connected_at + after
+        {
+            network.reset(peer, code);
+            self.is_done = true;
+            return;
         }
         if network.is_over_for_peer(peer) {
             self.is_done = true;

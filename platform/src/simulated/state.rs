@@ -179,10 +179,10 @@ impl State {
         let at = self.now + self.latency();
         let wire = &mut self.wires[index];
         wire.taken += bytes;
-        if wire.taken == wire.out.len() {
-            if let Some(out) = wire.sending.take() {
-                wire.complete(at, Completion::Sent(out));
-            }
+        if wire.taken == wire.out.len()
+            && let Some(out) = wire.sending.take()
+        {
+            wire.complete(at, Completion::Sent(out));
         }
         true
     }

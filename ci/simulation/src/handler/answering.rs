@@ -12,7 +12,7 @@ pub(super) fn at_once(token: u32, valid: &Valid, answer: &mut Answer<'_>) -> Res
     let conduct = valid.conduct;
     let (status, body) = (conduct.status, body(token, conduct.bytes));
     match conduct.form {
-        Form::Whole if conduct.bytes % 2 == 0 => answer.whole(status, &headers(token, valid, None), &body),
+        Form::Whole if conduct.bytes.is_multiple_of(2) => answer.whole(status, &headers(token, valid, None), &body),
         Form::Whole => answer.whole_shared(status, &headers(token, valid, None), body.into()),
         Form::Json => answer.json(status, &body),
         Form::Parts { count, has_length, .. } => {

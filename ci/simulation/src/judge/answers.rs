@@ -101,17 +101,18 @@ impl Facts<'_> {
         if !item.is_some_and(Item::is_head) {
             assert!(!response.body.is_empty() && response.body.len() < 200, "{}: a refusal says why", name());
         }
-        if let Some(Item { kind: Kind::Broken(status), .. }) = item {
-            if response.status == *status {
-                tally.add(Outcome::Broken);
-                return true;
-            }
+        if let Some(Item { kind: Kind::Broken(status), .. }) = item
+            && response.status == *status
+        {
+            tally.add(Outcome::Broken);
+            return true;
         }
-        if let Some((item, breaks)) = item.and_then(|item| Some((item, item.valid()?.body.breaks?))) {
-            if response.status == breaks.status && self.delivered(sent_at) > item.start() + breaks.at {
-                tally.add(if call.is_some() { Outcome::BodyBroken } else { Outcome::Broken });
-                return true;
-            }
+        if let Some((item, breaks)) = item.and_then(|item| Some((item, item.valid()?.body.breaks?)))
+            && response.status == breaks.status
+            && self.delivered(sent_at) > item.start() + breaks.at
+        {
+            tally.add(if call.is_some() { Outcome::BodyBroken } else { Outcome::Broken });
+            return true;
         }
         let has_begun = self.delivered(sent_at) > begins_at;
         match response.status {
