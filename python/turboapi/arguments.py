@@ -53,22 +53,14 @@ class Parameter:
     default: object
     default_factory: Callable[[], object] | None
     """Called once per request instead of `default`: the default is not immutable."""
-    position: int
-    """In the endpoint's signature, counted with the body."""
-    keyword_only: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The one argument that is the whole JSON body."""
+    """The one argument that is the whole JSON body. A request without one is for the app, which knows what stands for it."""
 
     name: str
     validate: Callable[[object], object]
-    required: bool
-    default: object
-    default_factory: Callable[[], object] | None
-    position: int
-    keyword_only: bool
 
 
 def read_arguments(context: Any) -> tuple[tuple[Parameter, ...], Body | None] | str:
@@ -76,12 +68,10 @@ def read_arguments(context: Any) -> tuple[tuple[Parameter, ...], Body | None] | 
     endpoint = context.endpoint
     path_names = set(context.param_convertors)
     signature = inspect.signature(endpoint, eval_str=True)
-    # A decorator's wrapper has a signature that is not its own, and may look for names: FastAPI only passes keywords.
-    is_decorated = hasattr(endpoint, "__wrapped__") or hasattr(endpoint, "__signature__")
     parameters: list[Parameter] = []
     bodies: list[Body] = []
-    for position, argument in enumerate(signature.parameters.values()):
-        read = _read_argument(argument, position, path_names, is_decorated)
+    for argument in signature.parameters.values():
+        read = _read_argument(argument, path_names)
         if isinstance(read, str):
             return f"{argument.name}: {read}"
         if isinstance(read, Body):
@@ -122,11 +112,10 @@ _SPECIAL = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
 _SOURCES: dict[type, Source] = {params.Path: "path", params.Query: "query", params.Header: "header", params.Cookie: "cookie"}
 
 
-def _read_argument(argument: inspect.Parameter, position: int, path_names: set[str], keyword_only: bool) -> Parameter | Body | str:
+def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Parameter | Body | str:
     """One argument as FastAPI's `analyze_param` reads it, or why it is not for a plan."""
     if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
         return f"{argument.kind.description} argument"
-    keyword_only = keyword_only or argument.kind is argument.KEYWORD_ONLY
     declared = _declaration(argument, path_names)
     if isinstance(declared, str):
         return declared
@@ -135,10 +124,7 @@ def _read_argument(argument: inspect.Parameter, position: int, path_names: set[s
     if type(info) is params.Body:
         if info.embed:
             return "embedded body"
-        default = _body_default(field)
-        if isinstance(default, str):
-            return default
-        return Body(argument.name, field.validate, *default, position, keyword_only)
+        return Body(argument.name, field.validate)
     source = _SOURCES.get(type(info))
     if source is None:
         return f"declared by {type(info).__name__}"
@@ -150,7 +136,7 @@ def _read_argument(argument: inspect.Parameter, position: int, path_names: set[s
     wire_name = _wire_name(info, argument.name)
     if not wire_name:
         return "alias is not a plain name"
-    return Parameter(argument.name, source, wire_name, field.kind, field.validate, *default, position, keyword_only)
+    return Parameter(argument.name, source, wire_name, field.kind, field.validate, *default)
 
 
 def _declaration(argument: inspect.Parameter, path_names: set[str]) -> tuple[FieldInfo, Any, bool] | str:
@@ -251,20 +237,6 @@ def _converted(parameter: Parameter, convertor: convertors.Convertor[Any]) -> Pa
 
 # Defaults: (required, default, default_factory).
 _Default = tuple[bool, object, Callable[[], object] | None]
-
-
-def _body_default(field: ModelField) -> _Default | str:
-    info = field.info
-    if info.is_required():
-        return True, None, None
-    if info.validate_default:
-        return "validated default"
-    if info.default_factory is not None:
-        if info.default is not PydanticUndefined or info.default_factory_takes_validated_data:
-            return "default_factory with arguments"
-        factory: Any = info.default_factory
-        return False, None, lambda: copy.deepcopy(factory())
-    return False, *_constant(info.default)
 
 
 def _scalar_default(field: ModelField) -> _Default | str:

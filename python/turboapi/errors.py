@@ -1,6 +1,7 @@
-"""All exceptions of turboapi. Ask who must act: the operator (StartError and below), or the developer (RouteError).
+"""All exceptions of turboapi: those that ask the operator to act.
 
-Not here: what a peer did wrong (Rust answers that by itself), and FastAPI's own exceptions (HTTPException and so on).
+Not here: what a peer did wrong (Rust answers that by itself), a developer's mistake in a declaration (Python's own TypeError and
+ValueError, and FastAPI's), what an app may raise (FastAPI's HTTPException and so on).
 """
 
 
@@ -59,17 +60,3 @@ class LifespanError(StartError):
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class RouteError(TurboAPIError):
-    """A route cannot be served as it was declared.
-
-    Fields:
-        path: the route's own path.
-        other: the path of the other route when two are in each other's way, else None.
-    """
-
-    def __init__(self, message: str, *, path: str, other: str | None = None) -> None:
-        super().__init__(message)
-        self.path = path
-        self.other = other

@@ -38,9 +38,8 @@ from .arguments import Body, Parameter, read_arguments
 class NativeRoute:
     """All that `_core` needs to answer a request without FastAPI."""
 
-    path: str
-    methods: tuple[str, ...]
     endpoint: Callable[..., Any]
+    """Called with all arguments by keyword, as FastAPI does."""
     is_coroutine: bool
     parameters: tuple[Parameter, ...]
     body: Body | None
@@ -52,7 +51,6 @@ class NativeRoute:
     """A response model is declared: validate, then JSON. Raises ResponseValidationError."""
     encode: Callable[[object], bytes]
     """No response model: the exact slow way for what the native JSON writer does not know. Raises what FastAPI raises."""
-    media_type: str
     blocking: bool | None
     """Whether the endpoint may hold its thread; None: the server's inline budget decides."""
     label: str
@@ -88,17 +86,6 @@ def compile_app(app: FastAPI) -> list[Entry]:
     if rest:
         table.append(_everything(rest))
     return table
-
-
-def routes_version(app: FastAPI) -> int:
-    """A number that changes when the table may have to be compiled again: routes added later, middleware, telemetry switched on.
-
-    About 0.2 µs for each route of the app, so for once a second, not for each request. Routes put into the list of an included router
-    by hand, past its methods, are not noticed; FastAPI does not notice them either.
-    """
-    router = app.router
-    count = getattr(router, "_get_routes_version", None)
-    return hash((count() if count is not None else 0, len(router.routes), _app_reason(app)))
 
 
 # The app.
@@ -312,8 +299,6 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...]) -> NativeR
     label = f"{','.join(sorted(methods))} {context.path_format}"
     render, serialize = renderers(context, label)
     return NativeRoute(
-        path=context.path,
-        methods=methods,
         endpoint=context.endpoint,
         is_coroutine=inspect.iscoroutinefunction(context.endpoint),
         parameters=parameters,
@@ -322,7 +307,6 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...]) -> NativeR
         render=render,
         serialize=serialize,
         encode=encode,
-        media_type="application/json",
         blocking=getattr(original, "turboapi_blocking", None),
         label=label,
     )
