@@ -86,12 +86,12 @@ struct Woken(Mutex<(Vec<usize>, Option<Waker>)>);
 
 /// The waker of one job. It stays on this thread, and its lock is never contended; `Mutex` and `Arc` save the unsafe code.
 #[derive(Debug)]
-struct WorkerWaker {
+struct JobWaker {
     index: usize,
     woken: Arc<Woken>,
 }
 
-impl std::task::Wake for WorkerWaker {
+impl std::task::Wake for JobWaker {
     fn wake(self: Arc<Self>) {
         let mut woken = self.woken.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (indexes, turn) = &mut *woken;
@@ -132,7 +132,7 @@ impl Job {
 }
 
 /// One job, over and over, one at a time, in one box.
-struct Worker {
+struct Runner {
     phase: Rc<Cell<Phase>>,
     waker: Waker,
     future: Pin<Box<dyn Future<Output = ()>>>,
@@ -147,14 +147,14 @@ async fn wanted(phase: &Cell<Phase>) {
     phase.set(Phase::Armed);
 }
 
-impl Worker {
+impl Runner {
     fn new(
         index: usize,
         woken: &Arc<Woken>,
         job: impl FnOnce(Rc<Cell<Phase>>) -> Pin<Box<dyn Future<Output = ()>>>,
     ) -> Self {
         let phase = Rc::new(Cell::new(Phase::Idle));
-        let waker = Waker::from(Arc::new(WorkerWaker { index, woken: Arc::clone(woken) }));
+        let waker = Waker::from(Arc::new(JobWaker { index, woken: Arc::clone(woken) }));
         Self { future: job(Rc::clone(&phase)), phase, waker }
     }
 
@@ -203,7 +203,7 @@ impl Worker {
     #[inline]
     fn advance(&mut self) -> Phase {
         let is_ready = self.future.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready();
-        debug_assert!(!is_ready, "a worker goes on for ever");
+        debug_assert!(!is_ready, "a runner goes on for ever");
         let phase = self.phase.get();
         if matches!(phase, Phase::Fired | Phase::Failed) {
             self.phase.set(Phase::Idle);
@@ -220,11 +220,11 @@ impl Worker {
 /// What the ring does for one connection.
 struct Entry<S> {
     token: Token,
-    read: Worker,
+    read: Runner,
     /// Made when the first plain send was short.
-    write: Option<Worker>,
+    write: Option<Runner>,
     /// Made with the first send.
-    send: Option<(Worker, Parcel)>,
+    send: Option<(Runner, Parcel)>,
     stream: Rc<S>,
     descriptor: RawFd,
     /// The socket, given here to be closed when the ring has let go of it. INVARIANT: dropped last.
@@ -232,27 +232,27 @@ struct Entry<S> {
 }
 
 impl<S> Entry<S> {
-    fn worker(&mut self, job: Job) -> Option<&mut Worker> {
+    fn runner(&mut self, job: Job) -> Option<&mut Runner> {
         match job {
             Job::Read => Some(&mut self.read),
             Job::Write => self.write.as_mut(),
-            Job::Send => self.send.as_mut().map(|(worker, _)| worker),
+            Job::Send => self.send.as_mut().map(|(runner, _)| runner),
         }
     }
 
     fn is_in_ring(&mut self) -> bool {
-        Job::ALL.into_iter().any(|job| self.worker(job).is_some_and(|worker| worker.is_in_ring()))
+        Job::ALL.into_iter().any(|job| self.runner(job).is_some_and(|runner| runner.is_in_ring()))
     }
 
     /// Has the ring let go. It holds the file until its jobs end, and so the socket's close and what that tells the peer.
     fn end(&mut self) {
         for job in Job::ALL {
-            if let Some(worker) = self.worker(job).filter(|worker| worker.phase.get() == Phase::Wanted) {
-                worker.phase.set(Phase::Idle);
+            if let Some(runner) = self.runner(job).filter(|runner| runner.phase.get() == Phase::Wanted) {
+                runner.phase.set(Phase::Idle);
             }
         }
         let writes =
-            [Job::Write, Job::Send].into_iter().any(|job| self.worker(job).is_some_and(|worker| worker.is_in_ring()));
+            [Job::Write, Job::Send].into_iter().any(|job| self.runner(job).is_some_and(|runner| runner.is_in_ring()));
         let socket = socket::borrow(self.descriptor);
         if writes {
             // Only a connection that is to be reset, or has failed, still writes.
@@ -266,8 +266,8 @@ impl<S> Entry<S> {
 /// All jobs; apart from the runtime, so that a turn can borrow both.
 struct Jobs<S> {
     woken: Arc<Woken>,
-    always: Worker,
-    epoll: Worker,
+    always: Runner,
+    epoll: Runner,
     slots: Vec<Option<Entry<S>>>,
     /// Those to be given to the ring in the next turn.
     wanted: Vec<usize>,
@@ -288,16 +288,16 @@ const fn slot_and_job(index: usize) -> (usize, Job) {
 impl<S> Jobs<S> {
     /// Has a job given to the ring in the next turn, unless it is there.
     fn want(&mut self, index: usize) {
-        let worker = match index {
+        let runner = match index {
             ALWAYS => Some(&mut self.always),
             EPOLL => Some(&mut self.epoll),
             _ => {
                 let (slot, job) = slot_and_job(index);
-                self.slots[slot].as_mut().and_then(|entry| entry.worker(job))
+                self.slots[slot].as_mut().and_then(|entry| entry.runner(job))
             }
         };
-        if let Some(worker) = worker.filter(|worker| worker.phase.get() == Phase::Idle) {
-            worker.phase.set(Phase::Wanted);
+        if let Some(runner) = runner.filter(|runner| runner.phase.get() == Phase::Idle) {
+            runner.phase.set(Phase::Wanted);
             self.wanted.push(index);
         }
     }
@@ -312,8 +312,8 @@ impl<S> Jobs<S> {
                 let place = &mut self.slots[slot];
                 let Some(entry) = place else { return };
                 // One that was given up before it was in the ring is not given to it any more.
-                let Some(worker) = entry.worker(job).filter(|worker| worker.phase.get() != Phase::Idle) else { return };
-                let phase = worker.advance();
+                let Some(runner) = entry.runner(job).filter(|runner| runner.phase.get() != Phase::Idle) else { return };
+                let phase = runner.advance();
                 let has_fired = matches!(phase, Phase::Fired | Phase::Failed);
                 let is_gone = entry.leaving.is_some() && !entry.is_in_ring();
                 if is_gone || (has_fired && entry.leaving.is_none()) {
@@ -443,8 +443,8 @@ impl<R: RingRuntime> Poller for RuntimePoller<R> {
         let epoll_stream = Rc::new(R::borrow(epoll.descriptor()));
         let woken = Arc::new(Woken::default());
         let jobs = Jobs {
-            always: Worker::watching::<R>(&always_stream, Job::Read, ALWAYS, &woken),
-            epoll: Worker::watching::<R>(&epoll_stream, Job::Read, EPOLL, &woken),
+            always: Runner::watching::<R>(&always_stream, Job::Read, ALWAYS, &woken),
+            epoll: Runner::watching::<R>(&epoll_stream, Job::Read, EPOLL, &woken),
             woken,
             slots: Vec::new(),
             wanted: Vec::new(),
@@ -474,14 +474,14 @@ impl<R: RingRuntime> Poller for RuntimePoller<R> {
         match (interest, place) {
             (Interest::Read, place) => {
                 let stream = Rc::new(R::borrow(descriptor));
-                let read = Worker::watching::<R>(&stream, Job::Read, index_of(slot, Job::Read), &jobs.woken);
+                let read = Runner::watching::<R>(&stream, Job::Read, index_of(slot, Job::Read), &jobs.woken);
                 *place = Some(Entry { token, read, write: None, send: None, stream, descriptor, leaving: None });
                 jobs.want(index_of(slot, Job::Read));
             }
             (_, Some(entry)) => {
                 let index = index_of(slot, Job::Write);
                 if entry.write.is_none() {
-                    entry.write = Some(Worker::watching::<R>(&entry.stream, Job::Write, index, &jobs.woken));
+                    entry.write = Some(Runner::watching::<R>(&entry.stream, Job::Write, index, &jobs.woken));
                 }
                 jobs.want(index);
             }
@@ -504,7 +504,7 @@ impl<R: RingRuntime> Poller for RuntimePoller<R> {
         let (_, parcel) = entry.send.get_or_insert_with(|| {
             let parcel = Parcel::default();
             let stream = R::borrow(entry.descriptor);
-            (Worker::sending::<R>(stream, &parcel, index, &self.jobs.woken), parcel)
+            (Runner::sending::<R>(stream, &parcel, index, &self.jobs.woken), parcel)
         });
         parcel.set(Some((out, Ok(()))));
         self.jobs.want(index);
