@@ -11,7 +11,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from wire import PATIENCE, Peer, get
@@ -434,3 +434,33 @@ print("end")
     for _ in range(3 if has_traffic else 1):
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=environment, check=False)
         assert (result.returncode, result.stdout, result.stderr) == (0, "end\n", "")
+
+
+@pytest.mark.parametrize("where", ["app", "included", "mount"])
+def test_routes_may_be_added_while_the_app_is_served(where):
+    app, inner = FastAPI(), APIRouter()
+    app.include_router(inner, prefix="/inner")
+    paths = {"app": "/late", "included": "/inner/late", "mount": "/mounted/late"}
+
+    def late():
+        return threading.current_thread().name
+
+    @app.get("/add")
+    def add():
+        if where == "mount":
+            mounted = FastAPI()
+            mounted.get("/late")(late)
+            app.mount("/mounted", mounted)
+        else:
+            (app if where == "app" else inner).add_api_route("/late", late)
+
+    with TestServer(app) as server, Peer(server.port) as peer:
+        assert peer.get(paths[where]).status == 404
+        assert peer.get("/add").status == 200
+        # At once, by the app itself, in a thread of its own; then, but for a mounted app, by a plan, on the worker's.
+        answers = [peer.get(paths[where]) for _ in range(3)]
+        assert [answer.status for answer in answers] == [200, 200, 200]
+        is_native = [answer.json().startswith("TestServer") for answer in answers]
+        assert is_native == ([False] * 3 if where == "mount" else [False, True, True])
+        assert peer.get("/none").json() == {"detail": "Not Found"}
+        assert server.exceptions == []
