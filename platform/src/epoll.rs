@@ -1,67 +1,20 @@
 //! Linux epoll under the readiness engine: edge-triggered sockets, one eventfd for wake-ups. No connection state here.
 
-#![expect(unsafe_code, reason = "the epoll and eventfd system calls; each block passes memory that outlives its call")]
+#![expect(unsafe_code, reason = "the epoll system calls; each block passes memory that outlives its call")]
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::IoConfig;
+use crate::eventfd::EventfdWaker;
 use crate::readiness::{Interest, Polled, Poller, Readiness, Token};
-use crate::{IoConfig, Wake};
 
 /// The engine over epoll.
 pub type Epoll = Readiness<EpollPoller>;
 
 /// Descriptors that one wait can report. More of them are reported by the next.
 const EVENTS_MAX: usize = 256;
-
-/// Ends a wait by writing to an eventfd. Copies share it.
-#[derive(Clone, Debug)]
-pub struct EventfdWaker(Arc<Eventfd>);
-
-#[derive(Debug)]
-struct Eventfd {
-    file: File,
-    /// Set by the first wake, cleared when the wait has told of it: wakes in between cost no system call.
-    is_pending: AtomicBool,
-}
-
-impl EventfdWaker {
-    /// A new eventfd, non-blocking and close-on-exec.
-    pub fn open() -> io::Result<Self> {
-        // SAFETY: takes two integers.
-        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call has just returned this descriptor, and nobody else knows it.
-        let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        Ok(Self(Arc::new(Eventfd { file: File::from(owned), is_pending: AtomicBool::new(false) })))
-    }
-
-    /// Says that the wake was seen. To be called before the queues are looked at that it announces.
-    pub fn clear(&self) {
-        self.0.is_pending.swap(false, Ordering::AcqRel);
-    }
-
-    /// The eventfd, to be watched edge-triggered: it is never read, each write is an edge.
-    #[must_use]
-    pub fn descriptor(&self) -> RawFd {
-        self.0.file.as_raw_fd()
-    }
-}
-
-impl Wake for EventfdWaker {
-    fn wake(&self) {
-        if !self.0.is_pending.swap(true, Ordering::AcqRel) {
-            // It cannot fail: the counter would overflow after 2^64 - 1 wakes, and the descriptor is ours.
-            let _ = (&self.0.file).write(&1u64.to_ne_bytes());
-        }
-    }
-}
 
 /// One epoll instance.
 #[derive(Debug)]
@@ -108,9 +61,7 @@ impl EpollPoller {
         };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
-}
 
-impl EpollPoller {
     /// The epoll instance, which becomes readable when a wait would report something.
     pub(crate) fn descriptor(&self) -> RawFd {
         self.epoll.as_raw_fd()

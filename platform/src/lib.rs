@@ -39,6 +39,8 @@ pub mod script;
 pub mod simulated;
 pub mod referee;
 pub mod handoff;
+#[cfg(target_os = "linux")]
+pub mod eventfd;
 mod lingering;
 pub mod pool;
 pub mod socket;

@@ -22,7 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::epoll::{EpollPoller, EventfdWaker};
+use crate::epoll::EpollPoller;
+use crate::eventfd::EventfdWaker;
 use crate::readiness::{Interest, Polled, Poller, Release, Token};
 use crate::{IoConfig, OutBuf, socket};
 

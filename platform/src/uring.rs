@@ -30,7 +30,7 @@ use self::connection::{Connection, Connections, Phase, Receive};
 use self::listeners::Listeners;
 use self::ring::{Completion, GROUP, Kind, Ring};
 use self::sending::Sending;
-use crate::epoll::EventfdWaker;
+use crate::eventfd::EventfdWaker;
 use crate::lingering::{LINGER_BYTES_MAX, Lingering};
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket};
 
