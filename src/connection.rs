@@ -8,6 +8,8 @@
 //! (`Phase::Discarding`). No request is looked at before the body of the one before it has come to its end.
 
 mod body;
+mod pending;
+mod shared;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,75 +24,14 @@ use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::http::head::{self, Head, Method, Scan};
 use crate::http::target;
-use crate::limits::Limits;
 use crate::request::{Request, RequestId};
-use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers, Output, Preamble};
+use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers, Output};
 use crate::router::{Match, Params, Router};
-use crate::timers::{TICK_MILLISECONDS, Tick};
+use crate::timers::Tick;
 use body::{Held, Incoming, Rest};
-
-/// What all connections of one worker share: set-up that never changes, and memory that is used again for each request.
-#[derive(Debug)]
-pub struct Shared {
-    /// Bounds and time-outs.
-    pub limits: Limits,
-    /// Routes, frozen.
-    pub router: Router,
-    /// First lines of each answer.
-    pub preamble: Preamble,
-    /// Requests that were handed over and not answered yet.
-    pub in_flight: usize,
-    /// After a stop signal: each answer is its connection's last.
-    pub is_draining: bool,
-    /// Time of this turn.
-    pub now: Tick,
-    /// Seconds of the time-outs, in ticks.
-    pub ticks: Ticks,
-    /// None while bytes are worked off.
-    scratch: Option<Box<Scratch>>,
-}
-
-/// Memory for one request after the other.
-#[derive(Debug, Default)]
-struct Scratch {
-    head: Head,
-    path: Vec<u8>,
-    params: Params,
-    part: Vec<u8>,
-}
-
-/// The time-outs of [`Limits`] in ticks of the wheel.
-#[derive(Clone, Copy, Debug)]
-pub struct Ticks {
-    silence: Tick,
-    head: Tick,
-    body_idle: Tick,
-    body_grace: Tick,
-    write: Tick,
-    keep_alive: Tick,
-    linger: Tick,
-}
-
-impl Shared {
-    /// Everything at its start.
-    #[must_use]
-    pub fn new(limits: Limits, router: Router, preamble: Preamble) -> Self {
-        // One more, as the first one has begun already: a time-out comes up to a tick late, and never early.
-        let ticks = |duration: std::time::Duration| {
-            u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4).div_ceil(TICK_MILLISECONDS) + 1
-        };
-        let ticks = Ticks {
-            silence: ticks(limits.silence_timeout),
-            head: ticks(limits.head_timeout),
-            body_idle: ticks(limits.body_idle_timeout),
-            body_grace: ticks(limits.body_rate_grace),
-            write: ticks(limits.write_timeout),
-            keep_alive: ticks(limits.keep_alive_timeout),
-            linger: ticks(limits.linger_timeout),
-        };
-        Self { limits, router, preamble, in_flight: 0, is_draining: false, now: 0, ticks, scratch: None }
-    }
-}
+use pending::Pending;
+use shared::Scratch;
+pub use shared::{Shared, Ticks};
 
 /// Linger of a connection whose peer has sent nothing behind its last request: only what is on its way just now could turn
 /// the close into a reset. A drain waits for this.
@@ -113,41 +54,6 @@ enum Phase {
     Discarding { bytes_left: usize, until: Tick },
     /// Nothing more is read: the rest of the output, then the end.
     Closing,
-}
-
-/// Received and not yet consumed: part of a head, or requests behind the one that is being answered.
-///
-/// What was consumed is cut off only when it is the larger part: each of many small requests would else move all that are
-/// behind it.
-#[derive(Debug, Default)]
-struct Pending {
-    bytes: Vec<u8>,
-    /// INVARIANT: below `bytes.len()`, or both are 0.
-    start: usize,
-}
-
-impl Pending {
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    fn len(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.start += bytes;
-        if self.start == self.bytes.len() {
-            *self = Self::default(); // An idle connection holds no buffer.
-        } else if self.start > self.bytes.len() / 2 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
-        }
-    }
 }
 
 /// One connection. An idle one holds no buffer.
@@ -286,9 +192,9 @@ impl Connection {
         }
         if self.pending.is_empty() {
             let consumed = self.consume(data, shared, handler);
-            self.pending.bytes.extend_from_slice(&data[consumed..]);
+            self.pending.extend(&data[consumed..]);
         } else {
-            self.pending.bytes.extend_from_slice(data);
+            self.pending.extend(data);
             self.consume_pending(shared, handler);
         }
         self.set_deadline(shared);

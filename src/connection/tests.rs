@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::http::encode;
+use crate::limits::Limits;
+use crate::response::Preamble;
 
 const LINGER: Option<Close> = Some(Close::Linger(Duration::from_secs(2)));
 const AFTER_SEND: Option<Close> = Some(Close::AfterSend);
@@ -164,7 +166,7 @@ impl Connection {
     /// Bytes of all buffers that it holds.
     pub(crate) fn buffers_capacity(&self) -> usize {
         let large = self.output.large.capacity() * size_of::<(usize, Bytes)>();
-        self.pending.bytes.capacity() + self.output.small.capacity() + large
+        self.pending.capacity() + self.output.small.capacity() + large
     }
 }
 
@@ -266,11 +268,7 @@ impl Rig {
         assert!(connection.incoming.is_none() || connection.pending.is_empty(), "bytes of a body wait behind it");
         assert_eq!(connection.deadline().is_none(), may_last, "deadline in {:?}", connection.phase);
         if connection.idle_since().is_some() && connection.pending.is_empty() {
-            assert_eq!(
-                connection.pending.bytes.capacity() + connection.output.small.capacity(),
-                0,
-                "idle, with a buffer"
-            );
+            assert_eq!(connection.pending.capacity() + connection.output.small.capacity(), 0, "idle, with a buffer");
         }
         if connection.close.is_some() {
             assert!(connection.pending.is_empty() && !connection.is_answering());
@@ -1371,20 +1369,6 @@ fn a_handler_has_no_deadline() {
     rig.connection.expire(rig.shared.now, &mut rig.shared, &mut rig.handler);
     rig.answer();
     assert_eq!(rig.wire, ok("GET /later").as_bytes());
-}
-
-/// What was consumed is cut off in bulk: each of many requests would else move all that are behind it.
-#[test]
-fn pending_moves_each_byte_but_once_or_twice() {
-    let mut pending = Pending { bytes: vec![0; 1000], start: 0 };
-    let mut moved = 0;
-    while !pending.is_empty() {
-        let (start, kept) = (pending.start, pending.len());
-        pending.consume(10);
-        moved += if pending.start < start { kept } else { 0 };
-    }
-    assert!(moved <= 1000, "{moved}");
-    assert_eq!(pending.bytes.capacity(), 0);
 }
 
 #[test]
