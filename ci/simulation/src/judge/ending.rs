@@ -60,6 +60,12 @@ impl Facts<'_> {
             tally.add(Outcome::PeerEnd);
             return;
         }
+        self.check_idle_close(at, answers, tally);
+    }
+
+    /// A close at `at` that has no other reason: the connection was silent, or idle, for just so long.
+    fn check_idle_close(&self, at: Moment, answers: &[Answered<'_>], tally: &mut Tally) {
+        let history = self.history;
         let told = history.sends.iter().map(|send| send.told_at.unwrap_or(Moment::MAX)).max();
         let (since, timeout) = match told {
             None => (history.adopted_at.unwrap_or_default(), self.plan.limits.silence_timeout),
