@@ -215,6 +215,7 @@ pub enum Event {
         error: Option<io::Error>,
     },
     /// Accepting failed for want of descriptors or memory. The driver stops accepting for a moment and tries again by itself.
+    /// Told once, and again when it fails after a connection was accepted: each is a chance to make room for the next.
     AcceptStalled {
         /// Which one.
         listener: ListenerId,

@@ -229,7 +229,7 @@ struct Listener {
     is_readable: bool,
     /// Set while there is no room for another descriptor.
     retry_at: Option<Instant>,
-    /// Whether the present stall was reported; it ends when the backlog has been emptied.
+    /// Whether the present stall was reported; it ends with the next connection, or an empty backlog.
     told_of_stall: bool,
 }
 
@@ -570,7 +570,10 @@ fn accept_from(listener: &mut Listener, batch: u32, events: &mut Vec<Event>) -> 
     let descriptor = socket::borrow(listener.descriptor);
     for _ in 0..batch {
         match socket::accept(descriptor) {
-            Ok((socket, peer)) => events.push(Event::Accepted { listener: listener.id, socket, peer }),
+            Ok((socket, peer)) => {
+                listener.told_of_stall = false;
+                events.push(Event::Accepted { listener: listener.id, socket, peer });
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 listener.is_readable = false;
                 listener.told_of_stall = false;

@@ -1067,13 +1067,15 @@ fn exhausted_descriptors_stall_and_recover<P: Platform>() {
     // and stalls again, until one of its own connections closes: at once, without waiting for the back-off.
     let more: Vec<_> = (0..2).map(|_| TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap()).collect();
     bench.until("Accepted", |bench| bench.accepted.len() == peers.len() + more.len());
-    let late = TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap();
+    let late: Vec<_> = (0..2).map(|_| TcpStream::connect(bench.listener.local_addr().unwrap()).unwrap()).collect();
     let taken = take_all();
     bench.until("AcceptStalled", |bench| bench.stalls == 2);
     let before = bench.accepted.len();
     bench.platform.close(first, Close::AfterSend);
     bench.until("Accepted", |bench| bench.accepted.len() == before + 1);
     assert_eq!(bench.seen[&first].count('C'), 1);
+    // That one took the descriptor. The next one waits, and its stall is told too: who hears of it may make room once more.
+    bench.until("AcceptStalled", |bench| bench.stalls == 3);
     drop(taken);
     drop((peers, more, late));
     bench.finish();

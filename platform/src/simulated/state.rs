@@ -312,6 +312,7 @@ impl State {
             let Some(peer) = self.listeners[at].backlog.pop_front() else { break };
             let socket = OwnedFd::from(self.null.try_clone().expect("a simulation has a descriptor left"));
             self.wires[peer.0].accepted_as = Some(socket.as_raw_fd());
+            self.listeners[at].told_of_stall = false;
             self.note("Accepted", peer.0 as u64, 0);
             events.push(Event::Accepted { listener: id, socket, peer: None });
         }

@@ -45,7 +45,7 @@ struct Listener {
     generation: u32,
     /// Set while there is no room for another descriptor.
     retry_at: Option<Instant>,
-    /// Whether the present stall was reported; it ends with the next connection.
+    /// Whether the present stall was reported; it ends with the next connection, or an empty backlog.
     told_of_stall: bool,
 }
 
@@ -75,7 +75,10 @@ impl Listener {
                     self.told_of_stall = false;
                     events.push(Event::Accepted { listener: self.id, socket, peer });
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.told_of_stall = false;
+                    return Ok(true);
+                }
                 Err(error) if socket::is_exhaustion(&error) => {
                     self.stall(error, events);
                     return Ok(false);
