@@ -568,7 +568,8 @@ impl<P: Platform> Worker<P> {
             .connections
             .iter_mut()
             .filter_map(|(_, slot)| slot.connection.idle_since().map(|since| (since, &mut slot.connection)))
-            .min_by_key(|(since, _)| *since);
+            // Within a tick one that has had an answer goes first: the request of a fresh one may wait to be read.
+            .min_by_key(|(since, connection)| (*since, connection.requests() == 0));
         if let Some((_, connection)) = oldest {
             connection.close_unanswered(&self.shared);
             let id = connection.id();

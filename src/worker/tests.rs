@@ -456,6 +456,18 @@ fn when_descriptors_run_short_who_was_idle_longest_goes() {
     assert_eq!((rig.worker.connections_count(), rig.worker.statistics().accept_stalls), (2, 3));
 }
 
+/// In the same tick, in a slot before it: an answer more or less is all that tells them apart.
+#[test]
+fn when_descriptors_run_short_who_has_just_come_stays() {
+    let mut rig = Rig::new(|_| {});
+    let fresh = rig.connect();
+    let answered = rig.connect_and_say(GET);
+    rig.play(Step::Stall { listener: LISTENER, code: 24 });
+    assert_eq!([fresh, answered].map(|peer| rig.stage.is_closed(peer)), [false, true]);
+    rig.play(Step::Stall { listener: LISTENER, code: 24 });
+    assert!(rig.stage.is_closed(fresh), "nobody else is idle");
+}
+
 #[test]
 fn late_events_do_not_reach_who_has_the_slot_now() {
     let mut rig = Rig::new(|_| {});
