@@ -405,7 +405,7 @@ async def lifespan(app):
     if START == "dies":
         os._exit(7)
     if START == "leaves a thread":
-        threading.Thread(target=time.sleep, args=(1000,)).start()
+        threading.Thread(target=time.sleep, args=(1000,), daemon=False).start()
     app.state.loop = asyncio.get_running_loop()
     say("up")
     yield
@@ -428,7 +428,11 @@ async def block(request):
     say("begun")
     time.sleep(1000)
 
-routes = [Route("/", index), Route("/wait", wait), Route("/block", block)]
+async def pool(request):
+    say("begun")
+    await asyncio.to_thread(time.sleep, 1000)
+
+routes = [Route("/", index), Route("/wait", wait), Route("/block", block), Route("/pool", pool)]
 app = Starlette(lifespan=lifespan, routes=routes)
 
 if __name__ == "__main__":
@@ -806,6 +810,21 @@ def test_a_thread_that_is_left_behind_does_not_hold_up_the_exit(tmp_path):
         served.ready()
         served.signal(signal.SIGTERM)
         assert served.end() == 0
+        assert served.seen(r"ending without waiting for the threads that are left: Thread-\d+")
+
+
+@both_kinds
+def test_a_handler_that_blocks_in_the_pool_does_not_hold_up_the_exit(tmp_path, workers):
+    with Served(tmp_path, "--workers", str(workers), "--drain-timeout", "0.2", "--cancel-timeout", "0.2") as served:
+        served.ready()
+        answer = served.get_later("/pool")
+        served.line("^begun$")
+        begin = time.monotonic()
+        served.signal(signal.SIGTERM)
+        assert served.end() == 0
+        assert time.monotonic() - begin < 0.2 + 2 * 0.2 + 1 + 3
+        assert served.seen("^down$") == workers
+        answer()
 
 
 def children_of(pid):

@@ -6,6 +6,7 @@ processes.py, whose children come back to `Threads` with one worker each. What a
 Not here: no request, no loop, no Rust.
 """
 
+import concurrent.futures.thread
 import dataclasses
 import gc
 import importlib
@@ -392,20 +393,28 @@ def end_process(code: int) -> Never:
 
 def bound_exit(code: int, seconds: float, threads: set[threading.Thread]) -> None:
     """Bounds the interpreter's wait for threads that the app left behind (a pool in a blocking call) when it exits later on."""
-    if not any(thread.is_alive() and not thread.daemon for thread in threads):
+    if not any(holds_up_exit(thread) for thread in threads):
         return
     is_exiting = threading.Event()
 
     def guard() -> None:
         is_exiting.wait()
         time.sleep(seconds)
-        names = ", ".join(sorted(thread.name for thread in threads if thread.is_alive()))
+        names = ", ".join(sorted(thread.name for thread in threads if holds_up_exit(thread)))
         logger.warning("ending without waiting for the threads that are left: %s", names)
         end_process(code)
 
     threading.Thread(target=guard, name="turboapi-exit", daemon=True).start()
     # Private, but what concurrent.futures uses: it runs before the interpreter waits for threads, atexit only after that.
     threading._register_atexit(is_exiting.set)  # type: ignore[attr-defined]
+
+
+def holds_up_exit(thread: threading.Thread) -> bool:
+    """Whether the interpreter waits for this thread when it exits. For those of pools it does also where they are daemons, as all are
+    that a worker's thread starts."""
+    # Private, and so called since Python 3.2; without it only threads that are no daemons are seen.
+    of_pools = getattr(concurrent.futures.thread, "_threads_queues", ())
+    return thread.is_alive() and (not thread.daemon or thread in of_pools)
 
 
 def is_free_threaded() -> bool:
