@@ -99,7 +99,7 @@ limits! {
 
     /// From SIGTERM until handlers still running are cancelled. Kubernetes kills after 30 s by default.
     drain_timeout: Duration = 30 * SECOND, from Duration::ZERO, to 24 * HOUR;
-    /// From cancelling handlers to closing whatever is left.
+    /// From cancelling handlers to closing whatever is left. The app's own shutdown, which comes after it, has as long.
     cancel_timeout: Duration = 5 * SECOND, from Duration::ZERO, to HOUR;
 }
 

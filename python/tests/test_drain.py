@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from starlette.responses import StreamingResponse
 from wire import Peer
 
@@ -130,3 +130,24 @@ def test_an_app_that_returns_when_it_is_told_has_ended_its_stream():
     assert octets.endswith(b"data: 1\n\n\r\n0\r\n\r\n")
     assert seconds < 0.4
     assert server.exceptions == []
+
+
+@pytest.mark.parametrize("is_native", [True, False])
+def test_what_a_drain_cancels_is_no_error_of_the_app(is_native, caplog):
+    app, begun = FastAPI(), threading.Event()
+
+    def further() -> None:
+        pass
+
+    @app.get("/", dependencies=[] if is_native else [Depends(further)])
+    async def wait():
+        begun.set()
+        await asyncio.sleep(1000)
+
+    with TestServer(app, drain_timeout=0.0) as server, Peer(server.port) as peer:
+        peer.ask("/")
+        assert begun.wait(20)
+        server.stop()
+        assert peer.read().status == 500
+    assert server.exceptions == []
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]

@@ -432,7 +432,16 @@ async def pool(request):
     say("begun")
     await asyncio.to_thread(time.sleep, 1000)
 
-routes = [Route("/", index), Route("/wait", wait), Route("/block", block), Route("/pool", pool)]
+async def stubborn(request):
+    say("begun")
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+
+endpoints = {"/": index, "/wait": wait, "/block": block, "/pool": pool, "/stubborn": stubborn}
+routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
 app = Starlette(lifespan=lifespan, routes=routes)
 
 if __name__ == "__main__":
@@ -677,6 +686,23 @@ def test_a_handler_that_does_not_end_is_cancelled(tmp_path, workers):
         assert served.end() == 0
         assert answer() != (200, '"whole"')
         assert served.seen("^down$") == workers
+        line = r"WARNING drain_timeout \(0\.2 s\) is over: worker \d has 1 request\(s\) without a whole answer, and cancels 1 task\(s\)$"
+        assert served.seen(line) == 1
+        assert not served.seen("ERROR|Traceback|cuts")
+
+
+@both_kinds
+def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_app_from_its_shutdown(tmp_path, workers):
+    with Served(tmp_path, "--workers", str(workers), "--drain-timeout", "1.5", "--cancel-timeout", "0.2") as served:
+        served.ready()
+        answer = served.get_later("/stubborn")
+        served.line("^begun$")
+        served.signal(signal.SIGTERM)
+        assert served.end() == 0
+        assert answer() != (200, '"whole"')
+        assert served.seen("^down$") == workers
+        assert served.seen(r"WARNING cancel_timeout \(0\.2 s\) is over: worker \d cuts 1 request\(s\)$") == 1
+        assert not served.seen("does not end")
 
 
 @both_kinds

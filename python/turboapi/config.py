@@ -115,7 +115,7 @@ class Config:
     connections_max: int | None = limit(None, "open connections of one worker; by default from the number of file descriptors", 1, 2**20)
     handlers_in_flight_max: int = limit(16_384, "handlers that run or wait on one worker; more is 503", 1, 2**20)
     drain_timeout: float = limit(30.0, "after SIGTERM for what is in flight; then handlers are cancelled", 0, 24 * HOUR)
-    cancel_timeout: float = limit(5.0, "for cancelled handlers to end; then connections are closed", 0, HOUR)
+    cancel_timeout: float = limit(5.0, "for cancelled handlers to end; then connections are closed, and the app's own shutdown has as long", 0, HOUR)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

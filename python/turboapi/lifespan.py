@@ -80,7 +80,7 @@ class Lifespan:
                     event = None
         except TimeoutError:
             await self._cancel()
-            logger.error("shutdown of the app took longer than %g s and was cancelled", timeout)
+            logger.error("shutdown of the app took longer than %g s (cancel_timeout) and was cancelled", timeout)
             return False
         except BaseException:
             await self._cancel()

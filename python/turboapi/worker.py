@@ -126,6 +126,8 @@ class Worker:
         self._is_aborting = False
         self._is_serving = False
         self._starting: asyncio.Task[None] | None = None
+        self._cancel_at: float | None = None  # by the loop's clock; set once draining
+        self._is_cancelling = False
 
     def run(self) -> None:
         """Opens, starts the app, serves until stopped, drains, ends the app, closes.
@@ -205,7 +207,7 @@ class Worker:
         finally:
             self._starting = None
         self._gateway = Gateway(loop, self._share.address, self._config.root_path, self._lifespan.request_state, self._exceptions)
-        self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes)
+        self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes, lambda: self._is_cancelling)
         self._take_routes()
         return True
 
@@ -255,13 +257,33 @@ class Worker:
             return
         config = self._config
         assert self._loop is not None
+        if self._cancel_at is not None:
+            return
         self._selector.is_draining = True
         self._core.drain(config.drain_timeout + config.cancel_timeout)
-        self._loop.call_later(config.drain_timeout, self._cancel_requests)
+        self._cancel_at = self._loop.time() + config.drain_timeout
+        self._loop.call_at(self._cancel_at, self._end_drain)
+        # Before the core does it, whose clock has ticks of a tenth of a second.
+        self._loop.call_at(self._cancel_at + config.cancel_timeout, self._tell_of_cut)
         # Who has neither listener nor connection is done at once, and no turn would bring it here.
         self._on_drain_step()
 
+    def _end_drain(self) -> None:
+        """The time of what was in flight is over."""
+        unanswered, tasks = self._core.statistics()["in_flight"], len(self._requests())
+        if unanswered or tasks:
+            logger.warning(
+                "drain_timeout (%g s) is over: worker %d has %d request(s) without a whole answer, and cancels %d task(s)",
+                *(self._config.drain_timeout, self._index, unanswered, tasks),
+            )
+        self._cancel_requests()
+
+    def _tell_of_cut(self) -> None:
+        if count := self._core.statistics()["in_flight"]:
+            logger.warning("cancel_timeout (%g s) is over: worker %d cuts %d request(s)", self._config.cancel_timeout, self._index, count)
+
     def _cancel_requests(self) -> None:
+        self._is_cancelling = True
         for task in self._requests():
             task.cancel()
 
@@ -314,13 +336,16 @@ class Worker:
                 logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
 
     async def _finish_requests(self) -> None:
+        """Waits until what was begun before the signal has had its time, and no longer: the app's shutdown is due after it."""
         if self._is_aborting or not (tasks := self._requests()):
             return
-        _, pending = await asyncio.wait(tasks, timeout=self._config.drain_timeout)
+        now = asyncio.get_running_loop().time
+        cancel_at = now() + self._config.drain_timeout if self._cancel_at is None else self._cancel_at
+        _, pending = await asyncio.wait(tasks, timeout=max(0.0, cancel_at - now()))
         for task in pending:
             task.cancel()
         if pending:
-            await asyncio.wait(pending, timeout=self._config.cancel_timeout)
+            await asyncio.wait(pending, timeout=max(0.0, cancel_at + self._config.cancel_timeout - now()))
 
 
 class Hooks:
@@ -328,6 +353,7 @@ class Hooks:
 
     Args:
         take_routes: compiles the app's routes anew, after they have changed.
+        is_cancelling: whether the time of a drain is over, and requests are cancelled by us.
     """
 
     def __init__(
@@ -337,12 +363,14 @@ class Hooks:
         gateway: Gateway,
         executor: ThreadPoolExecutor,
         take_routes: Callable[[], None],
+        is_cancelling: Callable[[], bool],
     ) -> None:
         self._app = app
         self._loop = loop
         self._gateway = gateway
         self._executor = executor
         self._take_routes = take_routes
+        self._is_cancelling = is_cancelling
         self._is_changing = False
         self.answers_unmatched = False
         self.redirect_slashes = False
@@ -379,6 +407,9 @@ class Hooks:
 
     def raised(self, exchange: _core.Exchange, exception: BaseException) -> None:
         """A native handler raised: the app's exception handlers have it."""
+        if self._is_cancelling() and isinstance(exception, asyncio.CancelledError):
+            exchange.finish()  # nobody's mistake
+            return
         self._gateway.start(self._error_app, exchange, **{"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__})
 
     def http_response(self, exception: BaseException) -> Response | None:
