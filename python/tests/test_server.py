@@ -11,6 +11,7 @@ import http.client
 import os
 import queue
 import re
+import resource
 import select
 import signal
 import socket
@@ -157,6 +158,33 @@ def test_limits_are_those_of_the_core():
 )
 def test_connections_max(descriptors, workers, connections):
     assert connections_max(descriptors, workers) == connections
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="of Linux")
+@pytest.mark.parametrize(
+    ("soft", "hard", "option", "descriptors", "warning"),
+    [
+        (256, 2000, (), 2000, ""),
+        (256, 2000, ("--connections-max", "1000"), 1239, ""),
+        (256, 2000, ("--connections-max", "100"), 256, ""),
+        (
+            256,
+            256,
+            ("--connections-max", "1000"),
+            256,
+            "connections_max is 1000, and 256 file descriptors are allowed, where that needs 1239",
+        ),
+    ],
+)
+def test_a_process_has_the_descriptors_for_its_connections(tmp_path, soft, hard, option, descriptors, warning):
+    limited = f"import resource, sys, turboapi.cli; resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard})); "
+    command = ("-c", limited + "turboapi.cli.main(sys.argv[1:])", "serve", "main:app", "--port", "0", "--workers", "1")
+    with Served(tmp_path, *option, command=command) as served:
+        served.ready()
+        assert resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE) == (descriptors, hard)
+        assert served.seen("WARNING") == served.seen(f"WARNING {warning}: raise the limit") == bool(warning)
+        served.signal(signal.SIGTERM)
+        assert served.end() == 0
 
 
 # Listeners

@@ -115,7 +115,7 @@ class Config:
     connections_max: int | None = limit(None, "open connections of one worker; by default from the number of file descriptors", 1, 2**20)
     handlers_in_flight_max: int = limit(16_384, "handlers that run or wait on one worker; more is 503", 1, 2**20)
     drain_timeout: float = limit(30.0, "after SIGTERM for what is in flight; then handlers are cancelled", 0, 24 * HOUR)
-    cancel_timeout: float = limit(5.0, "for cancelled handlers to end; then connections are closed, and the app's own shutdown has as long", 0, HOUR)
+    cancel_timeout: float = limit(5.0, "for cancelled handlers to end; then connections close; as long for the app's shutdown", 0, HOUR)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -186,6 +186,11 @@ def connections_max(descriptors: int, workers: int) -> int:
         return CONNECTIONS_MAX
     # A tenth and 64 are left for Python's files, sockets and databases.
     return max(1, min(CONNECTIONS_MAX, (descriptors - descriptors // 10 - 64) // workers))
+
+
+def descriptors_wanted(connections: int) -> int:
+    """The file descriptors of a process that has so many connections, with what is left for Python's."""
+    return connections * 10 // 9 + 128
 
 
 def option_name(field: dataclasses.Field[Any]) -> str:

@@ -28,7 +28,7 @@ from typing import Any, Never
 
 from . import cores
 from .alarm import Alarm
-from .config import CONNECTIONS_MAX, Config, connections_max, stray_variables
+from .config import CONNECTIONS_MAX, Config, connections_max, descriptors_wanted, stray_variables
 from .errors import ListenError, StartError
 from .listeners import Listeners, Share, activated, inherit, open_place
 from .relief import Relief
@@ -103,11 +103,8 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
     if sysconfig.get_config_var("Py_GIL_DISABLED") and not are_threads_parallel:
         logger.warning("a library has turned the GIL on, workers are processes (python's own RuntimeWarning above names the library)")
     uses_processes = workers > 1 and not are_threads_parallel
-    config = dataclasses.replace(
-        config,
-        workers=workers,
-        connections_max=config.connections_max or connections_max(raise_descriptors(), 1 if uses_processes else workers),
-    )
+    connections = connections_of_worker(config, 1 if uses_processes else workers)
+    config = dataclasses.replace(config, workers=workers, connections_max=connections)
     # Before anything listens: nobody is to connect to what cannot serve.
     backend = backend_in_words(config)
     listeners = handed_down(sockets, config, workers, given) if sockets else open_place(config, workers=workers, late=uses_processes)
@@ -422,13 +419,27 @@ def is_free_threaded() -> bool:
     return not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def raise_descriptors() -> int:
-    """Raises the soft limit of file descriptors to what the connections need, as far as the hard limit allows; returns it.
+def connections_of_worker(config: Config, workers: int) -> int:
+    """The `connections_max` of each of the `workers` of one process, which is given the descriptors for it."""
+    if config.connections_max is None:
+        return connections_max(raise_descriptors(descriptors_wanted(CONNECTIONS_MAX)), workers)
+    wanted = descriptors_wanted(config.connections_max * workers)
+    found = raise_descriptors(wanted)
+    if found != resource.RLIM_INFINITY and found < wanted:
+        each = f" for each of {workers} workers" if workers > 1 else ""
+        logger.warning(
+            "connections_max is %d%s, and %d file descriptors are allowed, where that needs %d: raise the limit (`ulimit -n`, LimitNOFILE)",
+            *(config.connections_max, each, found, wanted),
+        )
+    return config.connections_max
+
+
+def raise_descriptors(wanted: int) -> int:
+    """Raises the soft limit of file descriptors to `wanted`, as far as the hard limit allows; returns it.
 
     The usual soft limit of 1024 is for programs that call select(2), which we do not.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = CONNECTIONS_MAX * 10 // 9 + 128
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return soft
     target = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
