@@ -87,6 +87,8 @@ def test_settings(arguments, environment, name, value):
         ({"drain_timeout": "nan"}, {}, "drain_timeout", "drain_timeout is nan, allowed is seconds from 0 to 86400"),
         ({"drain_timeout": float("inf")}, {}, "drain_timeout", "drain_timeout is inf, allowed is"),
         ({"startup_timeout": "inf"}, {}, "startup_timeout", "startup_timeout is inf, allowed is"),
+        ({"inline_budget": "1e30"}, {}, "inline_budget", "inline_budget is 1e+30, allowed is seconds from 0 to 3600"),
+        ({"head_timeout": 10**400}, {}, "head_timeout", "head_timeout is 1000"),
         ({"host": "a\r\nb"}, {}, "host", "host is 'a\\r\\nb', allowed is printable ASCII"),
         ({"server_header": "ü"}, {}, "server_header", "server_header is 'ü', allowed is printable ASCII"),
         ({}, {"TURBOAPI_IO": "iocp"}, "TURBOAPI_IO", "TURBOAPI_IO is 'iocp', allowed is one of auto, uring, monoio, "),

@@ -91,9 +91,9 @@ class Config:
         (), "header of every answer that has none of this name, refusals too; may be repeated", option="--header"
     )
     pool_threads: int = setting(40, "threads of one worker for `def` handlers that block", minimum=1, maximum=10_000)
-    inline_budget: float = setting(0.005, "a `def` handler that takes longer moves to the thread pool")
+    inline_budget: float = setting(0.005, "a `def` handler that takes longer moves to the thread pool", maximum=HOUR)
     watchdog_timeout: float = setting(1.0, "before the log names what holds a worker's own thread; 0 turns it off", maximum=HOUR)
-    startup_timeout: float = setting(300.0, "for the app's start-up", minimum=0.001)
+    startup_timeout: float = setting(300.0, "for the app's start-up", minimum=0.001, maximum=24 * HOUR)
 
     request_line_bytes_max: int = limit(16 * KIB, "request line; longer is 414", 64, MIB)
     head_bytes_max: int = limit(32 * KIB, "request line and headers together; more is 431", 256, MIB)
@@ -292,7 +292,7 @@ def check(field: dataclasses.Field[Any], name: str, value: Any) -> Any:
         return None
     if kind is tuple:
         return check_headers(field, name, value)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is not kind:
         raise refuse(field, name, value)

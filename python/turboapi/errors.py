@@ -17,7 +17,7 @@ class ConfigError(StartError):
     """A setting is unknown, or cannot be read.
 
     Fields:
-        setting: its name as it was given (`workers`, `--workers` or `TURBOAPI_WORKERS`).
+        setting: its name (`workers`, of the command line too), or the variable's (`TURBOAPI_WORKERS`).
         seen: what was given.
         allowed: what may be given, in words.
     """
