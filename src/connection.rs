@@ -24,6 +24,7 @@ use crate::http::encode;
 use crate::http::framing::Framing;
 use crate::http::head::{self, Head, Method, Scan};
 use crate::http::target;
+use crate::refusals::Refusal;
 use crate::request::{Request, RequestId};
 use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers, Output};
 use crate::router::{Match, Params, Router};
@@ -490,6 +491,7 @@ impl Connection {
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         let done = answer.overloaded();
         debug_assert!(done.is_ok(), "nothing was said before a refusal");
+        shared.refusals.count(Refusal::Status(503), 1, shared.now);
         self.end_answer(shared);
     }
 
@@ -534,6 +536,7 @@ impl Connection {
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         let done = answer.whole(reason.status(), &text_headers(), reason.to_string().as_bytes());
         debug_assert!(done.is_ok(), "a refusal is the first thing said to its request");
+        shared.refusals.count(Refusal::Status(reason.status()), 1, shared.now);
         self.close_after_answer(shared.limits.linger_timeout);
     }
 
@@ -688,6 +691,7 @@ impl Connection {
     /// Its deadline had come at `by`.
     pub fn expire<H: Handler>(&mut self, by: Tick, shared: &mut Shared, handler: &mut H) {
         if self.unsent_since.is_some_and(|since| since + shared.ticks.write <= by) {
+            shared.refusals.count(Refusal::NotTaken, 1, shared.now);
             self.fail(shared, handler);
             return;
         }

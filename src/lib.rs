@@ -10,6 +10,7 @@ pub mod handler;
 pub mod request;
 pub mod response;
 pub mod timers;
+pub mod refusals;
 pub mod limits;
 pub mod error;
 

@@ -16,6 +16,7 @@ use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform
 use crate::balance::{Balance, RECEIVE_BATCH, Spread};
 use crate::connection::{Connection, Part, Shared};
 use crate::handler::Handler;
+use crate::refusals::Refusal;
 use crate::request::RequestId;
 use crate::response::AnswerError;
 use crate::timers::{TICK_MILLISECONDS, Tick, Wheel};
@@ -111,6 +112,8 @@ pub struct Seen {
     pub watch: bool,
     /// Another thread woke this one.
     pub woken: bool,
+    /// It is time to log what was refused: [`Worker::take_refusals`].
+    pub refusals: bool,
 }
 
 impl<P: Platform> Worker<P> {
@@ -166,6 +169,16 @@ impl<P: Platform> Worker<P> {
     #[must_use]
     pub fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// What was refused since the last time.
+    pub fn take_refusals(&mut self) -> Vec<(Refusal, u64)> {
+        self.shared.refusals.take()
+    }
+
+    /// The handler has refused so many requests, as it has enough of them.
+    pub fn count_overloads(&mut self, times: u64) {
+        self.shared.refusals.count(Refusal::Status(503), times, self.shared.now);
     }
 
     /// Accepts from a listening socket, which the caller keeps open.
@@ -230,7 +243,8 @@ impl<P: Platform> Worker<P> {
     fn next_tick(&self) -> Option<Tick> {
         let drain = self.drain.as_ref().filter(|_| !self.is_drained()).map(|drain| drain.next_step);
         let balance = self.balance.as_ref().and_then(|balance| balance.retry_at);
-        self.wheel.next().into_iter().chain(drain).chain(balance).min()
+        let refusals = self.shared.refusals.tell_at();
+        self.wheel.next().into_iter().chain(drain).chain(balance).chain(refusals).min()
     }
 
     /// Whether there is something for `dispatch`: what a turn brought, or requests that wait for their connection's turn.
@@ -272,6 +286,7 @@ impl<P: Platform> Worker<P> {
         self.expire(before_last, handler);
         self.step_balance();
         self.step_drain(handler);
+        seen.refusals = self.shared.refusals.is_due(self.shared.now);
         seen
     }
 
@@ -325,7 +340,7 @@ impl<P: Platform> Worker<P> {
             Event::Watch { watch: _ } => seen.watch = true,
             Event::Woken => seen.woken = true,
             Event::ListenerGone { listener, error: _ } => self.listeners.retain(|known| known.id != listener),
-            Event::AcceptStalled { listener: _, error: _ } => self.statistics.accept_stalls += 1,
+            Event::AcceptStalled { listener: _, error: _ } => self.count_stall(),
         }
         None
     }
@@ -389,7 +404,7 @@ impl<P: Platform> Worker<P> {
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    self.statistics.accept_stalls += 1;
+                    self.count_stall();
                     self.watch_mailbox(false);
                     self.look_again();
                     self.close_least_recently_used();
@@ -402,6 +417,11 @@ impl<P: Platform> Worker<P> {
             self.watch_mailbox(false);
         }
         self.bound_connections();
+    }
+
+    fn count_stall(&mut self) {
+        self.statistics.accept_stalls += 1;
+        self.shared.refusals.count(Refusal::NoDescriptor, 1, self.shared.now);
     }
 
     fn watch_mailbox(&mut self, on: bool) {
@@ -554,11 +574,16 @@ impl<P: Platform> Worker<P> {
         if !has_room {
             self.look_again();
         }
+        let mut has_stopped = false;
         for listener in &mut self.listeners {
             if listener.accepts != accepts {
                 listener.accepts = accepts;
+                has_stopped = !accepts;
                 self.platform.want_accept(listener.id, accepts);
             }
+        }
+        if has_stopped {
+            self.shared.refusals.count(Refusal::ConnectionsMax, 1, self.shared.now);
         }
     }
 

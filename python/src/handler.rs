@@ -3,6 +3,7 @@
 //! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`).
 //! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that blocks to the thread pool.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
+use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::response::Answer;
 use turboapi_core::router::Match;
@@ -36,6 +38,8 @@ pub struct Hooks {
     pub pool: Py<PyAny>,
     /// `moved(label, seconds)`: a route was moved to the thread pool.
     pub moved: Py<PyAny>,
+    /// `refused(counts)`: what the server itself has refused since the last call, by name.
+    pub refused: Py<PyAny>,
     /// `broken(problem)`: an answer was cut for its own mistake.
     pub broken: Py<PyAny>,
     /// `routes_changed()`: whether the app has other routes than at the start.
@@ -55,6 +59,7 @@ impl Hooks {
             http_response: hook("http_response")?,
             pool: hook("pool")?,
             moved: hook("moved")?,
+            refused: hook("refused")?,
             broken: hook("broken")?,
             routes_changed: hook("routes_changed")?,
             answers_unmatched: hooks.getattr("answers_unmatched")?.extract()?,
@@ -88,6 +93,8 @@ pub struct PythonHandler {
     pub open_max: usize,
     /// Tells the watchdog what runs.
     pub publisher: Publisher,
+    /// Requests that were refused because of it, and not yet counted by the worker.
+    pub overloads_count: u64,
     /// When the last call of Python began, if the last request came to one.
     called_at: Option<Instant>,
     /// What exchanges have to be told when the connections have been dealt with.
@@ -114,6 +121,7 @@ impl PythonHandler {
             inline_budget,
             open_max: usize::MAX,
             publisher: Publisher::default(),
+            overloads_count: 0,
             called_at: None,
             notices: Vec::new(),
             arguments: Arguments::default(),
@@ -162,6 +170,24 @@ impl PythonHandler {
     /// An answer found nobody: whoever gives it need not go on.
     pub fn notice_gone(&mut self, id: RequestId) {
         self.notices.push((id, Notice::Ended(Ended::Gone)));
+    }
+
+    /// Has Python log what was refused.
+    #[cold]
+    pub fn tell_refusals(&self, py: Python<'_>, counts: Vec<(Refusal, u64)>) {
+        let named = |(refusal, count): (Refusal, u64)| {
+            let name = match refusal {
+                Refusal::Status(status) => status.to_string(),
+                Refusal::NotTaken => "not_taken".to_owned(),
+                Refusal::ConnectionsMax => "connections_max".to_owned(),
+                Refusal::NoDescriptor => "no_descriptor".to_owned(),
+            };
+            (name, count)
+        };
+        let counts: BTreeMap<String, u64> = counts.into_iter().map(named).collect();
+        if let Err(error) = self.hooks.refused.bind(py).call1((counts,)) {
+            error.write_unraisable(py, None);
+        }
     }
 
     /// An answer did not keep to what it had promised, and its connection was cut.
@@ -275,6 +301,7 @@ impl<'py> Attached<'_, 'py> {
     #[cold]
     fn overloaded(&mut self, answer: &mut Answer<'_>) -> Outcome {
         self.handler.arguments.clear(self.py);
+        self.handler.overloads_count += 1;
         let done = answer.overloaded();
         debug_assert!(done.is_ok(), "nothing was answered before");
         Outcome::Answered

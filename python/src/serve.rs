@@ -175,6 +175,12 @@ impl<P: Platform> Server<P> {
             Some(handler) => {
                 let seen = self.worker.dispatch(&mut Attached { py, handler });
                 handler.deliver(py);
+                if handler.overloads_count > 0 {
+                    self.worker.count_overloads(std::mem::take(&mut handler.overloads_count));
+                }
+                if seen.refusals {
+                    handler.tell_refusals(py, self.worker.take_refusals());
+                }
                 seen
             }
             None => self.worker.dispatch(&mut Unready),
@@ -275,9 +281,16 @@ impl<P: Platform> Serve for Server<P> {
     }
 
     fn finish(self: Box<Self>, py: Python<'_>) -> std::io::Result<()> {
-        let Self { worker, handler, .. } = *self;
+        let Self { mut worker, handler, .. } = *self;
         // Here, while the thread is attached: it holds Python objects.
         if let Some(handler) = handler {
+            if handler.overloads_count > 0 {
+                worker.count_overloads(handler.overloads_count);
+            }
+            let refusals = worker.take_refusals();
+            if !refusals.is_empty() {
+                handler.tell_refusals(py, refusals);
+            }
             handler.later.close();
         }
         detached(py, || worker.finish(FINISH_PATIENCE))

@@ -22,7 +22,7 @@ from fastapi.exceptions import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from . import _core, answers, plan, state, watchdog
+from . import _core, answers, plan, refusals, state, watchdog
 from .asgi import TASK_NAME, Gateway
 from .config import Config
 from .errors import StartError
@@ -207,7 +207,8 @@ class Worker:
         finally:
             self._starting = None
         self._gateway = Gateway(loop, self._share.address, self._config.root_path, self._lifespan.request_state, self._exceptions)
-        self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes, lambda: self._is_cancelling)
+        refused = functools.partial(refusals.log, self._index, self._config)
+        self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes, lambda: self._is_cancelling, refused)
         self._take_routes()
         return True
 
@@ -354,6 +355,7 @@ class Hooks:
     Args:
         take_routes: compiles the app's routes anew, after they have changed.
         is_cancelling: whether the time of a drain is over, and requests are cancelled by us.
+        refused: logs what the server itself has refused, given as counts by name.
     """
 
     def __init__(
@@ -364,6 +366,7 @@ class Hooks:
         executor: ThreadPoolExecutor,
         take_routes: Callable[[], None],
         is_cancelling: Callable[[], bool],
+        refused: Callable[[dict[str, int]], None],
     ) -> None:
         self._app = app
         self._loop = loop
@@ -371,6 +374,7 @@ class Hooks:
         self._executor = executor
         self._take_routes = take_routes
         self._is_cancelling = is_cancelling
+        self.refused = refused
         self._is_changing = False
         self.answers_unmatched = False
         self.redirect_slashes = False

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::http::head::Head;
 use crate::limits::Limits;
+use crate::refusals::Refusals;
 use crate::response::Preamble;
 use crate::router::{Params, Router};
 use crate::timers::{TICK_MILLISECONDS, Tick};
@@ -20,6 +21,8 @@ pub struct Shared {
     pub preamble: Preamble,
     /// Requests that were handed over and not answered yet.
     pub in_flight: usize,
+    /// What was refused, for the log.
+    pub refusals: Refusals,
     /// After a stop signal: each answer is its connection's last.
     pub is_draining: bool,
     /// The time, as the worker looked at its clock last.
@@ -70,6 +73,7 @@ impl Shared {
             keep_alive: ticks(limits.keep_alive_timeout),
             linger: ticks(limits.linger_timeout),
         };
-        Self { limits, router, preamble, in_flight: 0, is_draining: false, now: 0, ticks, scratch: None }
+        let refusals = Refusals::default();
+        Self { limits, router, preamble, in_flight: 0, refusals, is_draining: false, now: 0, ticks, scratch: None }
     }
 }

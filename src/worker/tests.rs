@@ -668,10 +668,10 @@ fn what_is_not_for_connections_is_told() {
     rig.stage.push_turn(vec![Step::Readable { watch: WatchId(0) }]);
     rig.worker.turn(Wait::Poll).unwrap();
     assert!(rig.worker.has_work());
-    assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: true, woken: false });
+    assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: true, woken: false, refusals: false });
     turboapi_platform::Wake::wake(&rig.worker.waker());
     rig.worker.turn(Wait::Forever).unwrap();
-    assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: false, woken: true });
+    assert_eq!(rig.worker.dispatch(&mut rig.handler), Seen { watch: false, woken: true, refusals: false });
     rig.play(Step::ListenerFails { listener: LISTENER, code: 9 });
     assert!(rig.worker.listeners.is_empty());
 }
@@ -852,4 +852,39 @@ fn who_waits_for_a_turn_can_go_meanwhile() {
     rig.say(next, GET);
     assert_eq!((rig.handler.calls.len(), rig.worker.has_work()), (33, false));
     assert_eq!(rig.sent(next), ANSWER);
+}
+
+/// What is told of refusals in so many seconds, and when: as with nothing else to do, so it has to wake by itself.
+fn told_refusals(rig: &mut Rig, seconds: f64) -> Vec<(f64, Vec<(Refusal, u64)>)> {
+    let until = rig.stage.now() + Duration::from_secs_f64(seconds);
+    let mut told = Vec::new();
+    while rig.stage.now() < until {
+        rig.worker.turn(Wait::For(until - rig.stage.now())).unwrap();
+        if rig.worker.dispatch(&mut rig.handler).refusals {
+            told.push((rig.seconds(), rig.worker.take_refusals()));
+        }
+    }
+    told
+}
+
+#[test]
+fn refusals_are_told_at_once_and_then_once_a_minute() {
+    let mut rig = Rig::new(|limits| (limits.handlers_in_flight_max, limits.connections_max) = (1, 6));
+    rig.connect_and_say(LATER);
+    assert_eq!(told_refusals(&mut rig, 1.0), []);
+    for text in [GET, "GET /\r\n\r\n", GET, "GET /\r\n\r\n"] {
+        let peer = rig.stage.peer();
+        let bytes = Step::Bytes { peer, bytes: text.into() };
+        rig.stage.push_turn(vec![Step::Connect { listener: LISTENER, peer }, bytes, Step::End { peer }]);
+    }
+    let first = told_refusals(&mut rig, 5.0);
+    assert_eq!(first.iter().map(|(_, counts)| counts).collect::<Vec<_>>(), [&[(Refusal::Status(503), 1)]]);
+    // Five more fill it.
+    for _ in 0..5 {
+        rig.connect();
+    }
+    let rest = told_refusals(&mut rig, 100.0);
+    let counts = [(Refusal::Status(400), 2), (Refusal::Status(503), 1), (Refusal::ConnectionsMax, 1)];
+    assert_eq!(rest.iter().map(|(_, counts)| counts).collect::<Vec<_>>(), [&counts]);
+    assert!((60.0..60.2).contains(&(rest[0].0 - first[0].0)), "{first:?} {rest:?}");
 }
