@@ -675,6 +675,22 @@ def test_a_ctrl_c_reaches_all_processes_and_counts_once(tmp_path, workers):
 
 
 @both_kinds
+def test_a_signal_that_comes_twice_in_a_moment_counts_once(tmp_path, workers):
+    """As timeout(1) sends it."""
+    with Served(tmp_path, "--workers", str(workers)) as served:
+        served.ready()
+        answer = served.get_later("/wait")
+        served.line("^begun$")
+        for _ in range(3):
+            served.signal(signal.SIGTERM)
+            time.sleep(0.03)
+        served.line("stopping on SIGTERM")
+        (tmp_path / "go").touch()
+        assert answer() == (200, '"whole"')
+        assert served.end() == 0
+
+
+@both_kinds
 @pytest.mark.parametrize("path", ["/wait", "/block"])
 def test_a_second_signal_ends_at_once(tmp_path, workers, path):
     with Served(tmp_path, "--workers", str(workers)) as served:

@@ -7,9 +7,13 @@ writes the signal's number into a socket, and the main thread, which waits on it
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any, Self
+
+#: The same signal again so soon is the same wish: timeout(1) signals its command and then the group, of which that is one.
+ECHO_SECONDS = 0.2
 
 
 def ignore(number: int, frame: FrameType | None) -> None:
@@ -29,6 +33,7 @@ class Alarm:
         self._signals = tuple(signals) if threading.current_thread() is threading.main_thread() else ()
         self._handlers: dict[signal.Signals, Any] = {}
         self._wakeup = -1
+        self._seen: dict[int, float] = {}  # by signal: when it came last
 
     @property
     def descriptor(self) -> int:
@@ -63,8 +68,14 @@ class Alarm:
             pass
 
     def read(self) -> list[int]:
-        """The signals that came since the last call, in order. Never blocks."""
+        """The signals that came since the last call, in order, without their echoes. Never blocks."""
         try:
-            return [number for number in self._ours.recv(4096) if number in self._signals]
+            numbers = [number for number in self._ours.recv(4096) if number in self._signals]
         except BlockingIOError:
             return []
+        now, news = time.monotonic(), []
+        for number in numbers:
+            if now - self._seen.get(number, -ECHO_SECONDS) >= ECHO_SECONDS:
+                news.append(number)
+            self._seen[number] = now
+        return news
