@@ -90,7 +90,8 @@ limits! {
     /// what has been accepted when it is reached: at most the rest of a batch (`IoConfig::accept_batch`, 64) for each listener, and
     /// one connection for each other worker that saw the last room in the same moment. A drain serves the backlog besides.
     connections_max: usize = connections_max(1024), from 1, to 1 << 20;
-    /// Handlers begun and not ended, on one worker. Takes thousands of suspended ones at some KiB each; over it, 503.
+    /// Handlers begun and not ended, on one worker, with what they do behind their answers (background tasks). Takes thousands
+    /// of suspended ones at some KiB each; over it, 503.
     handlers_in_flight_max: usize = 16_384, from 1, to 1 << 20;
     /// Connections that the kernel may queue before we accept them. Linux cuts it to somaxconn (4096).
     backlog_max: usize = 2048, from 1, to 65_535;

@@ -273,15 +273,13 @@ impl<'py> Attached<'_, 'py> {
         if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
             return self.hand_to_app(request, answer);
         }
+        // Also a function that is called here and now: the response that it returns may stream, or leave a background task.
+        if self.is_overloaded() {
+            return self.overloaded(answer);
+        }
         let result = if plan.is_coroutine {
-            if self.is_overloaded() {
-                return self.overloaded(answer);
-            }
             self.start_coroutine(plan, request).transpose()
         } else if plan.is_pooled() {
-            if self.is_overloaded() {
-                return self.overloaded(answer);
-            }
             self.start_in_pool(plan, request).err().map(Err)
         } else {
             Some(self.call_inline(plan))

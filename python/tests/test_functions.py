@@ -10,6 +10,8 @@ import time
 
 import pytest
 from fastapi import FastAPI, HTTPException
+from starlette.background import BackgroundTask
+from starlette.responses import JSONResponse
 from wire import PATIENCE, Peer, get
 
 from turboapi import TurboAPI
@@ -412,3 +414,34 @@ def test_a_function_may_use_the_loop_from_the_pool():
 
     with TestServer(app) as server:
         assert get(server.port, "/").json() == f"TestServer-{server.port}"
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_handlers_in_flight_with_background_tasks(kind):
+    """Answered is not ended: one connection must not leave behind as many tasks as it likes."""
+    app, gate, ended = TurboAPI(), threading.Event(), threading.Semaphore(0)
+
+    async def end():
+        await asyncio.to_thread(gate.wait, PATIENCE)
+        ended.release()
+
+    def answer():
+        return JSONResponse("answered", background=BackgroundTask(end))
+
+    async def answer_async():
+        return answer()
+
+    app.get("/", blocking=False if kind == "def" else None)(answer if kind == "def" else answer_async)
+    with TestServer(app, handlers_in_flight_max=2) as server, Peer(server.port) as peer:
+        for _ in range(2):
+            assert peer.get("/").json() == "answered"
+        refused = peer.get("/")
+        assert (refused.status, refused.header("retry-after")) == (503, "1")
+        gate.set()
+        for _ in range(2):
+            assert ended.acquire(timeout=PATIENCE)
+        # Their places are free again, soon.
+        deadline = time.monotonic() + PATIENCE
+        while peer.get("/").status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
