@@ -44,6 +44,7 @@ pub mod eventfd;
 mod lingering;
 pub mod pool;
 pub mod socket;
+pub mod memory;
 
 use std::io;
 use std::net::SocketAddr;

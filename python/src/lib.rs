@@ -16,6 +16,7 @@ mod request;
 mod error;
 mod router;
 mod watchdog;
+mod memory;
 mod interpreter;
 
 use pyo3::prelude::*;
@@ -31,6 +32,8 @@ mod _core {
     use super::coroutine::Completion;
     #[pymodule_export]
     use super::handoff::Handoff;
+    #[pymodule_export]
+    use super::memory::{give_back_memory, resident_bytes};
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]

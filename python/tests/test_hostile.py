@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,8 @@ from process import MIB, Process
 from pydantic import BaseModel
 from test_differential import serve_ours, serve_uvicorn
 from wire import PATIENCE, Peer
+
+from turboapi import _core
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="reads /proc")
 
@@ -553,3 +555,33 @@ async def later_whole():
                 break
         assert more < 4
         assert not [line for line in server.lines if "ERROR" in line]
+
+
+@needs_proc
+@pytest.mark.skipif(_core.resident_bytes() is None, reason="the C library has nothing to give back")
+def test_what_a_crowd_has_needed_goes_back(tmp_path):
+    """They have all begun a body before the first of them ends it, and stay connected. The heap would keep that for good."""
+    app = APP + "\nfrom turboapi import memory\nmemory.PERIOD, memory.TIME_SHARE_MAX = 0.2, 1\n"
+    body = b'{"name": "' + b"x" * 60_000 + b'"}'
+    head, last = WHOLE + b"content-length: %d\r\n\r\n" % len(body), body[-100:]
+    with Process(tmp_path, app, "--workers", "1") as server, contextlib.ExitStack() as stack:
+        with Peer(server.port) as peer:
+            peer.send(head + body)
+            assert peer.read().json() == 1
+        base = server.resident()
+        peers = [stack.enter_context(Peer(server.port)) for _ in range(750)]
+        for peer in peers:
+            peer.send(head + body[:-100])
+        wait_until(lambda: server.resident() > base + 32)
+        for peer in peers:
+            peer.send(last)
+            assert peer.read().json() == 1
+        # `EXCESS_BYTES_MAX` is 16 MiB; 29 stay without it.
+        wait_until(lambda: server.resident() < base + 20)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -22,7 +22,7 @@ from fastapi.exceptions import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from . import _core, answers, plan, refusals, state, watchdog
+from . import _core, answers, memory, plan, refusals, state, watchdog
 from .asgi import TASK_NAME, Gateway
 from .config import Config
 from .errors import StartError
@@ -237,6 +237,7 @@ class Worker:
             loop.call_soon(self._drain)
         self._on_ready()
         self._is_serving = True
+        memory.give_back(loop)
         try:
             with watchdog.watch(self._index, self._config.watchdog_timeout, self._core.activity, self._hooks, self._app):
                 self._until_stopped(loop)
