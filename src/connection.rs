@@ -28,7 +28,7 @@ use crate::refusals::Refusal;
 use crate::request::{Request, RequestId};
 use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers, Output};
 use crate::router::{Match, Params, Router};
-use crate::timers::Tick;
+use crate::timers::{TICK_MILLISECONDS, Tick};
 use body::{Held, Incoming, Rest};
 use pending::Pending;
 use shared::Scratch;
@@ -57,6 +57,16 @@ enum Phase {
     Closing,
 }
 
+/// Bytes that a peer had acknowledged in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acknowledged {
+    /// Since the platform took the last piece, nobody has asked.
+    NotAsked,
+    /// The platform cannot tell: only a piece that it has sent is progress.
+    Unknown,
+    Bytes(u64),
+}
+
 /// One connection. An idle one holds no buffer.
 #[derive(Debug)]
 pub struct Connection {
@@ -77,6 +87,8 @@ pub struct Connection {
     pub in_send: usize,
     /// Since when the peer has taken nothing of what is there for it.
     unsent_since: Option<Tick>,
+    /// What it had taken when that was looked at last.
+    acknowledged: Acknowledged,
     close: Option<Close>,
     peer_ended: bool,
     reads: bool,
@@ -104,6 +116,7 @@ impl Connection {
             output: Output::default(),
             in_send: 0,
             unsent_since: None,
+            acknowledged: Acknowledged::NotAsked,
             close: None,
             peer_ended: false,
             reads: true,
@@ -629,6 +642,7 @@ impl Connection {
         let requests = self.requests;
         self.in_send = 0;
         self.unsent_since = None;
+        self.acknowledged = Acknowledged::NotAsked;
         if self.output.is_empty() {
             self.idle_since = shared.now;
             if self.awaits_writable && self.is_answering() {
@@ -686,6 +700,33 @@ impl Connection {
     pub fn fail<H: Handler>(&mut self, shared: &mut Shared, handler: &mut H) {
         self.leave_flight(Ended::Gone, shared, handler);
         self.cut();
+    }
+
+    fn write_wait(&self, ticks: &Ticks) -> Tick {
+        if self.acknowledged == Acknowledged::NotAsked { ticks.write_look } else { ticks.write }
+    }
+
+    /// Whether the worker has to say how much the peer has acknowledged, before [`Self::expire`].
+    #[must_use]
+    pub fn wants_acknowledged(&self, by: Tick, shared: &Shared) -> bool {
+        self.unsent_since.is_some_and(|since| since + self.write_wait(&shared.ticks) <= by)
+    }
+
+    /// So much the peer has acknowledged. It has its time from here if that is enough more than the last time, or if there was
+    /// none: what it took before is not known then.
+    pub fn note_acknowledged(&mut self, bytes: Option<u64>, shared: &Shared) {
+        let seconds = self.unsent_since.map_or(0, |since| (shared.now - since) * TICK_MILLISECONDS / 1000);
+        let enough = (seconds * shared.limits.write_bytes_per_second_min).max(1);
+        let has_taken = match (self.acknowledged, bytes) {
+            (_, None) => false,
+            (Acknowledged::Bytes(before), Some(bytes)) => bytes.saturating_sub(before) >= enough,
+            (Acknowledged::NotAsked | Acknowledged::Unknown, Some(_)) => true,
+        };
+        if has_taken {
+            self.unsent_since = Some(shared.now);
+        }
+        self.acknowledged = bytes.map_or(Acknowledged::Unknown, Acknowledged::Bytes);
+        self.set_deadline(shared);
     }
 
     /// Its deadline had come at `by`.
@@ -754,7 +795,7 @@ impl Connection {
         let has_unsent = self.unsent() > 0;
         // What the peer sends does not move it, only what it takes.
         self.unsent_since = has_unsent.then(|| self.unsent_since.unwrap_or(now));
-        let write = self.unsent_since.map(|since| since + ticks.write);
+        let write = self.unsent_since.map(|since| since + self.write_wait(ticks));
         let phase = match &self.phase {
             // Waits for the peer to read, which is bounded, or for us.
             Phase::Head if self.waits_turn || !self.takes_more(shared) => None,

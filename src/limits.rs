@@ -73,7 +73,12 @@ limits! {
     /// How long a body may be slower than the minimum. Kestrel's too.
     body_rate_grace: Duration = 5 * SECOND, from Duration::ZERO, to HOUR;
     /// Without one byte taken by the peer while we have bytes for it. Half of nginx's; then a reset, as a close would wait on.
+    /// Where the kernel tells what the peer has acknowledged (TCP on Linux) it comes up to a sixteenth late, elsewhere a byte is a
+    /// piece of 256 KiB that the kernel has taken.
     write_timeout: Duration = 30 * SECOND, from 10 * MILLISECOND, to HOUR;
+    /// Bytes of answers that a peer has to take a second, on average since it was last seen to take some, for that to count.
+    /// As few as of a body: a byte now and then shall not hold an answer for ever. 0 is one byte.
+    write_bytes_per_second_min: u64 = 240, from 0, to 1 << 30;
     /// Between an answer and the next request. More than the 60 s after which load balancers drop theirs, so that ours
     /// never closes first and costs them a 502.
     keep_alive_timeout: Duration = 75 * SECOND, from Duration::ZERO, to 24 * HOUR;

@@ -24,6 +24,9 @@ use crate::timers::{TICK_MILLISECONDS, Tick, Wheel};
 /// A large part is sent in pieces of so many bytes, so that a slow reader's progress can be seen (`write_timeout`).
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
+/// A peer that takes nothing is first looked at after this part of `write_timeout`, which counts from there.
+const LOOKS: Tick = 16;
+
 /// Output buffers kept for further use, and the largest that is worth keeping.
 const SPARE_BUFFERS: usize = 64;
 const SPARE_BYTES_MAX: usize = 16 * 1024;
@@ -139,6 +142,9 @@ impl<P: Platform> Worker<P> {
             dispatched_before: 0,
             statistics: Statistics::default(),
         };
+        if P::TELLS_ACKNOWLEDGED {
+            worker.shared.ticks.write_look = worker.shared.ticks.write_look.div_ceil(LOOKS);
+        }
         worker.set_wall_clock();
         worker
     }
@@ -529,6 +535,10 @@ impl<P: Platform> Worker<P> {
             let Some(slot) = self.connections.get_mut(place as usize) else {
                 continue;
             };
+            if slot.connection.wants_acknowledged(by, &self.shared) {
+                let bytes = self.platform.acknowledged(slot.connection.id());
+                slot.connection.note_acknowledged(bytes, &self.shared);
+            }
             if slot.connection.deadline().is_some_and(|deadline| deadline <= by) {
                 self.statistics.timeouts += 1;
                 slot.connection.expire(by, &mut self.shared, handler);

@@ -23,12 +23,12 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 60
-"""Seconds. The longest time-out that one of them meets is the one for answers that nobody reads, 30 s."""
+"""Seconds. The longest time-out that one of them meets is the one for answers that nobody reads: 30 s, or a sixteenth more."""
 PAUSE = 0.05
 """Seconds between two of one client: they are rude, not a flood."""
 PACE = 0.01
 """Seconds between two hundreds of requests that nobody reads the answers of. 90,000 to 110,000 are taken before the kernel's buffers are
-full, with this pace or without; with it that takes 10 s, and the 30 s until the server gives up come after that."""
+full, with this pace or without; with it that takes 10 s, and the 32 s until the server gives up come after that."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: close() is a reset."""
 GET = b"GET /users/7 HTTP/1.1\r\nhost: localhost\r\n\r\n"

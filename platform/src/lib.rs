@@ -255,6 +255,8 @@ impl Default for IoConfig {
 pub trait Platform: Sized + 'static {
     /// As `TURBOAPI_IO` and the log spell it.
     const NAME: &'static str;
+    /// Whether [`Self::acknowledged`] can tell anything.
+    const TELLS_ACKNOWLEDGED: bool = false;
     /// Its wake-up handle.
     type Waker: Wake;
 
@@ -293,6 +295,12 @@ pub trait Platform: Sized + 'static {
     /// In debug builds, when one is in flight already or the connection was never adopted. To a connection that has failed
     /// or was closed nothing is sent, and no event follows.
     fn send(&mut self, connection: ConnectionId, out: OutBuf);
+
+    /// Bytes that the peer has acknowledged since it connected. What a slow reader takes shows here long before the kernel takes
+    /// more from us: its send buffer may have megabytes, and a third of them has to be free first. None: nobody can tell.
+    fn acknowledged(&mut self, _connection: ConnectionId) -> Option<u64> {
+        None
+    }
 
     /// Ends the connection; [`Event::Closed`] follows. Any further call for the id is ignored. A second `close` may only
     /// be harder (`Abort` after another).

@@ -595,6 +595,7 @@ fn accept_from(listener: &mut Listener, batch: u32, events: &mut Vec<Event>) -> 
 
 impl<P: Poller> Platform for Readiness<P> {
     const NAME: &'static str = P::NAME;
+    const TELLS_ACKNOWLEDGED: bool = cfg!(target_os = "linux");
     type Waker = P::Waker;
 
     fn open(config: &IoConfig) -> io::Result<Self> {
@@ -705,6 +706,10 @@ impl<P: Poller> Platform for Readiness<P> {
         }
         connection.sending = Some(Sending::Ours { out, bytes_sent: 0 });
         self.between_turns(|engine, events| engine.continue_send(id, events));
+    }
+
+    fn acknowledged(&mut self, id: ConnectionId) -> Option<u64> {
+        socket::acknowledged(self.connection_mut(id)?.socket.as_fd())
     }
 
     fn close(&mut self, id: ConnectionId, how: Close) {

@@ -95,6 +95,7 @@ impl<P: Platform> Referee<P> {
 
 impl<P: Platform> Platform for Referee<P> {
     const NAME: &'static str = P::NAME;
+    const TELLS_ACKNOWLEDGED: bool = P::TELLS_ACKNOWLEDGED;
     type Waker = P::Waker;
 
     fn open(config: &IoConfig) -> io::Result<Self> {
@@ -160,6 +161,10 @@ impl<P: Platform> Platform for Referee<P> {
         assert!(!out.is_empty(), "the worker sends no bytes: {seat:?}");
         seat.is_sending = !seat.has_failed;
         self.inner.send(id, out);
+    }
+
+    fn acknowledged(&mut self, connection: ConnectionId) -> Option<u64> {
+        self.inner.acknowledged(connection)
     }
 
     fn close(&mut self, id: ConnectionId, how: Close) {

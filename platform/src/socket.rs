@@ -50,6 +50,32 @@ pub fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+/// Bytes that the peer of a TCP socket has acknowledged; none where the kernel does not tell.
+#[cfg(target_os = "linux")]
+#[must_use]
+pub fn acknowledged(socket: BorrowedFd<'_>) -> Option<u64> {
+    /// The kernel's `struct tcp_info` up to `tcpi_bytes_acked`, which is there since Linux 4.1. The one of `libc` ends before it.
+    #[repr(C)]
+    struct TcpInfo {
+        before: [u8; 120],
+        bytes_acked: u64,
+    }
+    let mut information = TcpInfo { before: [0; 120], bytes_acked: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<TcpInfo>()).ok()?;
+    let into = (&raw mut information).cast();
+    // SAFETY: the kernel writes at most `length` bytes, which are there and may have any value, and says how many it wrote.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, into, &raw mut length) };
+    (result == 0 && length as usize == size_of::<TcpInfo>()).then_some(information.bytes_acked)
+}
+
+/// Bytes that the peer of a TCP socket has acknowledged: the kernel does not tell.
+#[cfg(not(target_os = "linux"))]
+#[must_use]
+pub const fn acknowledged(_socket: BorrowedFd<'_>) -> Option<u64> {
+    None
+}
+
 /// Sends what fits of both parts, in order, without waiting and without SIGPIPE.
 pub fn send(socket: BorrowedFd<'_>, head: &[u8], body: &[u8]) -> io::Result<usize> {
     let descriptor = socket.as_raw_fd();

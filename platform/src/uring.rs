@@ -482,6 +482,7 @@ impl Drop for Uring {
 
 impl Platform for Uring {
     const NAME: &'static str = "uring";
+    const TELLS_ACKNOWLEDGED: bool = true;
     type Waker = EventfdWaker;
 
     fn open(config: &IoConfig) -> io::Result<Self> {
@@ -554,6 +555,10 @@ impl Platform for Uring {
             return self.pending.push(Event::Sent { connection: id, out });
         }
         connection.sending = Some(Sending::start(out, &mut self.ring, connection.descriptor(), id));
+    }
+
+    fn acknowledged(&mut self, id: ConnectionId) -> Option<u64> {
+        socket::acknowledged(self.connections.get_mut(id)?.socket.as_fd())
     }
 
     fn close(&mut self, id: ConnectionId, how: Close) {

@@ -105,7 +105,8 @@ macro_rules! backends {
 
 backends! {
     accepts_and_echoes data_keeps_order_under_random_cuts eof_comes_once_and_last closed_comes_once
-    large_body_reaches_a_slow_reader sends_of_two_parts_arrive_in_order want_read_has_a_bound a_starved_pool_recovers
+    large_body_reaches_a_slow_reader what_a_peer_takes_is_acknowledged
+    sends_of_two_parts_arrive_in_order want_read_has_a_bound a_starved_pool_recovers
     poll_never_blocks_and_makes_progress a_time_out_is_never_early wakes_are_one_and_end_a_wait a_signal_is_no_error
     a_watch_is_level_triggered a_nested_watch_fires unlisten_serves_the_backlog want_accept_holds_the_backlog
     a_burst_is_accepted_a_batch_at_a_time
@@ -412,6 +413,27 @@ fn large_body_reaches_a_slow_reader<P: Platform>() {
         (copied, peer) = reader.join().unwrap();
         assert_eq!(copied, bytes);
     }
+    bench.finish();
+}
+
+fn what_a_peer_takes_is_acknowledged<P: Platform>() {
+    let mut bench = Bench::<P>::new();
+    let (mut peer, id) = bench.connect();
+    bench.platform.send(id, OutBuf { head: Vec::new(), body: Bytes::from(pattern(16_000_000)) });
+    for _ in 0..10 {
+        bench.turn(Wait::Poll);
+    }
+    let before = bench.platform.acknowledged(id);
+    assert_eq!(before.is_some(), P::TELLS_ACKNOWLEDGED);
+    if let Some(before) = before {
+        // Far less than would make the kernel take more from us.
+        peer.read_exact(&mut vec![0; 300_000]).unwrap();
+        bench.until("acknowledged", |bench| bench.platform.acknowledged(id).unwrap() > before);
+        assert_eq!(bench.order(id), "");
+    }
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let id = bench.adopt(ours.into());
+    assert_eq!(bench.platform.acknowledged(id), None);
     bench.finish();
 }
 

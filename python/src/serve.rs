@@ -471,6 +471,7 @@ fn limits_from(values: &Bound<'_, PyDict>) -> PyResult<Limits> {
             "body_idle_timeout" => limits.body_idle_timeout = seconds()?,
             "body_bytes_per_second_min" => limits.body_bytes_per_second_min = value.extract()?,
             "body_rate_grace" => limits.body_rate_grace = seconds()?,
+            "write_bytes_per_second_min" => limits.write_bytes_per_second_min = value.extract()?,
             "write_timeout" => limits.write_timeout = seconds()?,
             "keep_alive_timeout" => limits.keep_alive_timeout = seconds()?,
             "linger_timeout" => limits.linger_timeout = seconds()?,

@@ -627,6 +627,30 @@ def test_stalled_readers_do_not_grow_memory(tmp_path, path, bound):
             peer.socket.close()
 
 
+@pytest.mark.parametrize("path", ["/stream", "/native"])
+def test_a_slow_reader_is_not_a_stalled_one(tmp_path, path):
+    """The kernel takes more of an answer from us when a third of its send buffer is free: megabytes, which take a slow reader longer
+    than `write_timeout`. It is one that takes nothing of them who is cut."""
+    with (
+        Process(tmp_path, APP, "--workers", "1", "--write-timeout", "1") as server,
+        Peer(server.port) as slow,
+        Peer(server.port) as stalled,
+    ):
+        begin = time.monotonic()
+        for peer in (slow, stalled):
+            peer.ask(path)
+        received = 0
+        while time.monotonic() < begin + 4:
+            received += len(slow.socket.recv(40_000))
+            time.sleep(0.1)
+        assert received < 2 * MIB, "that was not slow"
+        while received < 8 * MIB:
+            part = slow.socket.recv(MIB)
+            assert part, received
+            received += len(part)
+        assert len(stalled.rest()) < 8 * MIB
+
+
 def test_who_asks_for_the_body_after_its_peer_has_gone_is_told():
     """An exception handler gets its exchange when the peer's end was told long before."""
     app, begun, told = TurboAPI(), threading.Semaphore(0), threading.Semaphore(0)

@@ -108,6 +108,7 @@ class Config:
     body_bytes_per_second_min: int = limit(240, "slowest body that is taken after body_rate_grace; slower is 408", 0, 2**30)
     body_rate_grace: float = limit(5.0, "before body_bytes_per_second_min is asked for", 0, HOUR)
     write_timeout: float = limit(30.0, "without progress in sending an answer; then the connection is reset", 0.01, HOUR)
+    write_bytes_per_second_min: int = limit(240, "slowest taking of an answer that counts as progress in sending it", 0, 2**30)
     keep_alive_timeout: float = limit(75.0, "idle between two requests; then the connection is closed", 0, 24 * HOUR)
     linger_timeout: float = limit(2.0, "reading and dropping what a refused peer still sends, so that it sees the refusal", 0, 60)
     linger_bytes_max: int = limit(64 * KIB, "dropped while lingering, before the connection is closed", 0, 16 * MIB)

@@ -52,6 +52,9 @@ pub struct Ticks {
     pub(super) body_idle: Tick,
     pub(super) body_grace: Tick,
     pub(super) write: Tick,
+    /// From when the peer has bytes to take until it is first asked how much it has acknowledged. As long as `write` where the
+    /// platform cannot tell.
+    pub write_look: Tick,
     pub(super) keep_alive: Tick,
     pub(super) linger: Tick,
 }
@@ -70,6 +73,7 @@ impl Shared {
             body_idle: ticks(limits.body_idle_timeout),
             body_grace: ticks(limits.body_rate_grace),
             write: ticks(limits.write_timeout),
+            write_look: ticks(limits.write_timeout),
             keep_alive: ticks(limits.keep_alive_timeout),
             linger: ticks(limits.linger_timeout),
         };

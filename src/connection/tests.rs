@@ -1409,3 +1409,30 @@ fn who_waits_for_a_turn_is_read_up_to_a_head_and_heard_to_the_end() {
     assert_eq!(rig.handler.calls.len(), 53);
     assert_eq!(rig.connection.close, AFTER_SEND);
 }
+
+/// Where the platform can tell what the peer has acknowledged, who takes his answer slowly is told from who takes nothing of it.
+#[test]
+fn who_takes_his_answer_slowly_has_time() {
+    // What it has acknowledged at a tick, and the tick at which it is ended, of 3000: 30 s are 301 of them.
+    let check = |acknowledged: fn(Tick) -> Option<u64>, expected: Option<Tick>| {
+        let mut shared = shared(|_| {});
+        shared.ticks.write_look = 75;
+        let mut connection = Connection::new(ConnectionId::new(0, 1), None, &shared);
+        connection.in_send = 1000;
+        connection.set_deadline(&shared);
+        let mut ended_at = None;
+        while shared.now < 3000 && ended_at.is_none() {
+            shared.now = connection.deadline().unwrap();
+            if connection.wants_acknowledged(shared.now, &shared) {
+                connection.note_acknowledged(acknowledged(shared.now), &shared);
+            }
+            ended_at = connection.deadline().filter(|deadline| *deadline <= shared.now);
+        }
+        assert_eq!(ended_at, expected);
+    };
+    check(|_| None, Some(301));
+    check(|_| Some(5000), Some(75 + 301)); // what it took before the first look is not known
+    check(|now| Some(5000 + now * 48), None); // 480 bytes a second
+    check(|now| Some(5000 + now * 10), Some(75 + 301)); // 100 are too few
+    check(|now| Some(now.min(400) * 48), Some(75 + 2 * 301)); // 1152 bytes after the look at 37.6 s, then nothing
+}
