@@ -154,6 +154,17 @@ def test_limits_are_those_of_the_core():
     assert Config().limits().keys() == there.keys()
 
 
+def test_the_readme_has_all_limits():
+    def row(field):
+        default = "" if field.default is None else f" {field.default:g} s" if type(field.default) is float else f" {field.default:,}"
+        return f"| `{field.name}` |{default} | {field.metadata['description']} |"
+
+    rows = [row(field) for field in dataclasses.fields(Config) if field.metadata["limit"]]
+    lines = (Path(__file__).parents[1] / "README.md").read_text().splitlines()
+    first = lines.index(rows[0])
+    assert lines[first : first + len(rows) + 1] == [*rows, ""]
+
+
 @pytest.mark.parametrize(
     ("descriptors", "workers", "connections"),
     [(1024, 1, 858), (1024, 2, 429), (80, 1, 8), (16, 1, 1), (1_000_000, 1, 65_536), (-1, 4, 65_536)],
