@@ -324,8 +324,9 @@ def wide_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     "path",
     ["/native/cookie", "/native/query", "/native/queries", "/native/header", "/asgi/cookie", "/asgi/query", "/asgi/header", "/asgi/form"],
 )
-def test_twice_as_many_cost_twice_as_much(wide_server, path):
-    """Cookies, parameters, headers, fields of a form: CPU of the server, the least of a few attempts. Quadratic would be four times."""
+def test_four_times_as_many_cost_four_times_as_much(wide_server, path):
+    """Cookies, parameters, headers, fields of a form: CPU of the server, the least of a few attempts. Quadratic would be sixteen
+    times; what no longer fits into a core's cache, which others use too, has been seen to cost half as much again."""
 
     def request(count: int) -> bytes:
         where = path.rpartition("/")[2]
@@ -351,9 +352,9 @@ def test_twice_as_many_cost_twice_as_much(wide_server, path):
             assert (answer.status, answer.body) == (200, b'"1"'), answer
         return min(seconds)
 
-    half, whole = cost(50_000), cost(100_000)
-    print(f"{half * 1000:.1f} ms, {whole * 1000:.1f} ms, {whole / half:.2f} times")
-    assert whole < 2.8 * half + 0.0002
+    quarter, whole = cost(25_000), cost(100_000)
+    print(f"{quarter * 1000:.1f} ms, {whole * 1000:.1f} ms, {whole / quarter:.2f} times")
+    assert whole < 8 * quarter + 0.0002
 
 
 def test_bytes_behind_an_upgrade():
