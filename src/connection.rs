@@ -38,6 +38,10 @@ pub use shared::{Shared, Ticks};
 /// the close into a reset. A drain waits for this.
 const QUIET_LINGER: Duration = Duration::from_millis(500);
 
+/// What a platform may take to end a connection whose time is over, besides that time: with time-outs of a tenth of a second it may
+/// be about to.
+const CLOSE_PATIENCE: Tick = 1000 / TICK_MILLISECONDS;
+
 /// So many requests that a peer sent at once (pipelining) are answered one after the other; then other connections come first.
 /// Without it 370 of them, a whole receive buffer, went before everybody else.
 const REQUESTS_AT_ONCE_MAX: u32 = 32;
@@ -813,7 +817,7 @@ impl Connection {
             Phase::Discarding { until, .. } => Some(*until),
             // The platform lingers by itself; this is for one that cannot end.
             Phase::Closing if self.close == Some(Close::Abort) => None,
-            Phase::Closing => (!has_unsent).then_some(now + ticks.linger + ticks.write),
+            Phase::Closing => (!has_unsent).then_some(now + ticks.linger + ticks.write + CLOSE_PATIENCE),
         };
         self.deadline = match (write, phase) {
             (Some(write), Some(phase)) => Some(write.min(phase)),

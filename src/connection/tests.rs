@@ -1356,7 +1356,7 @@ fn a_peer_must_take_its_answers() {
     let mut rig = Rig::new(|_| {});
     rig.receive(get("/close").as_bytes());
     rig.at(1.0).take();
-    rig.expire_at(33.2);
+    rig.expire_at(34.2);
     assert_eq!(rig.connection.wants_close(), ABORT);
 }
 
