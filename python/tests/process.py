@@ -86,10 +86,7 @@ class Process:
 
     def children(self) -> list[int]:
         """Its worker processes; none where workers are threads, or there is one."""
-        return [int(word) for task in self._tasks([self.pid]) for word in read(task / "children")]
-
-    def _tasks(self, pids: list[int]) -> list[Path]:
-        return [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+        return [int(word) for task in Path(f"/proc/{self.pid}/task").iterdir() for word in read(task / "children")]
 
     def resident(self) -> float:
         """MiB of memory that it holds, with its workers. Pages that several of them share count once for each."""

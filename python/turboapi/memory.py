@@ -31,9 +31,11 @@ def give_back(loop: asyncio.AbstractEventLoop) -> None:
     def look() -> None:
         nonlocal least
         begin = time.thread_time()
-        if (_core.resident_bytes() or 0) > least + EXCESS_BYTES_MAX:
+        resident = _core.resident_bytes() or least
+        if resident > least + EXCESS_BYTES_MAX:
             _core.give_back_memory()
-        least = min(least, _core.resident_bytes() or least)
+            resident = _core.resident_bytes() or least
+        least = min(least, resident)
         loop.call_later(max(PERIOD, (time.thread_time() - begin) / TIME_SHARE_MAX), look)
 
     loop.call_later(PERIOD, look)
