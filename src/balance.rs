@@ -5,12 +5,11 @@
 //! accepted costs a few loads for each worker and one store; one that goes to another costs that and four system calls.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use turboapi_platform::handoff::{Handoff, Received, Seat};
-use turboapi_platform::socket;
+use turboapi_platform::handoff::{Arrival, Handoff, Received, Seat};
+use turboapi_platform::{ListenerId, socket};
 
 use crate::timers::Tick;
 
@@ -107,23 +106,23 @@ pub struct ClearedUp {
 ///
 /// # Errors
 /// What the kernel says of a listener; what was moved until then is.
-pub fn clear_up(handoff: &Handoff, worker: usize, listeners: &[BorrowedFd<'_>]) -> io::Result<ClearedUp> {
+pub fn clear_up(handoff: &Handoff, worker: usize, listeners: &[(ListenerId, BorrowedFd<'_>)]) -> io::Result<ClearedUp> {
     handoff.retire(worker);
     let mut cleared = ClearedUp::default();
-    let mut give = |socket, peer| {
+    let mut give = |socket, arrival| {
         let target = choose(worker, None, handoff.workers(), Spread::Ours, worker, |other| handoff.load(other));
         // Dropped, that is closed, if there is no target or it cannot take it.
-        let is_moved = target != worker && handoff.send(target, socket, peer).is_ok();
+        let is_moved = target != worker && handoff.send(target, socket, arrival).is_ok();
         *(if is_moved { &mut cleared.moved } else { &mut cleared.lost }) += 1;
     };
-    while let Received::Connection(socket, peer) = handoff.receive(worker)? {
-        give(socket, peer);
+    while let Received::Connection(socket, arrival) = handoff.receive(worker)? {
+        give(socket, arrival);
     }
-    for &listener in listeners {
-        socket::set_non_blocking(listener)?;
+    for &(listener, backlog) in listeners {
+        socket::set_non_blocking(backlog)?;
         loop {
-            match socket::accept(listener) {
-                Ok((socket, peer)) => give(socket, peer),
+            match socket::accept(backlog) {
+                Ok((socket, peer)) => give(socket, Arrival { listener, peer }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if socket::is_of_one_connection(&error) => {}
                 Err(error) => return Err(error),
@@ -142,7 +141,12 @@ const RELIEF_BATCH: usize = 256;
 ///
 /// # Errors
 /// What the kernel says of a listener; or there is no descriptor now.
-pub fn relieve(handoff: &Handoff, worker: usize, listeners: &[BorrowedFd<'_>], max: usize) -> io::Result<usize> {
+pub fn relieve(
+    handoff: &Handoff,
+    worker: usize,
+    listeners: &[(ListenerId, BorrowedFd<'_>)],
+    max: usize,
+) -> io::Result<usize> {
     let now = Instant::now();
     if !is_blocked(handoff, worker, now) {
         return Ok(0);
@@ -150,15 +154,15 @@ pub fn relieve(handoff: &Handoff, worker: usize, listeners: &[BorrowedFd<'_>], m
     let mut relief = Relief { handoff, worker, max, now, last: worker, moved: 0 };
     for _ in 0..RELIEF_BATCH {
         let Some(target) = relief.target() else { return Ok(relief.moved) };
-        let Received::Connection(socket, peer) = handoff.receive(worker)? else { break };
-        relief.give(target, socket, peer);
+        let Received::Connection(socket, arrival) = handoff.receive(worker)? else { break };
+        relief.give(target, socket, arrival);
     }
-    for &listener in listeners {
-        socket::set_non_blocking(listener)?;
+    for &(listener, backlog) in listeners {
+        socket::set_non_blocking(backlog)?;
         for _ in 0..RELIEF_BATCH {
             let Some(target) = relief.target() else { return Ok(relief.moved) };
-            match socket::accept(listener) {
-                Ok((socket, peer)) => relief.give(target, socket, peer),
+            match socket::accept(backlog) {
+                Ok((socket, peer)) => relief.give(target, socket, Arrival { listener, peer }),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if socket::is_of_one_connection(&error) => {}
                 Err(error) => return Err(error),
@@ -186,12 +190,12 @@ impl Relief<'_> {
         (target != self.worker).then_some(target)
     }
 
-    fn give(&mut self, target: usize, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn give(&mut self, target: usize, socket: OwnedFd, arrival: Arrival) {
         self.last = target;
-        match self.handoff.send(target, socket, peer) {
+        match self.handoff.send(target, socket, arrival) {
             Ok(()) => self.moved += 1,
             // That mailbox is full in this moment. The blocked one's has room, and it comes to it some time.
-            Err((socket, _)) => drop(self.handoff.send(self.worker, socket, peer)),
+            Err((socket, _)) => drop(self.handoff.send(self.worker, socket, arrival)),
         }
     }
 }
@@ -286,7 +290,7 @@ impl Balance {
     pub fn pass(
         &mut self,
         socket: OwnedFd,
-        peer: Option<SocketAddr>,
+        arrival: Arrival,
         open: usize,
         max: usize,
         spread: Spread,
@@ -304,7 +308,7 @@ impl Balance {
             return Some(socket);
         }
         self.last = target;
-        handoff.send(target, socket, peer).err().map(|(socket, _)| socket)
+        handoff.send(target, socket, arrival).err().map(|(socket, _)| socket)
     }
 
     /// Whether another worker has room.
@@ -318,12 +322,12 @@ impl Balance {
     ///
     /// # Errors
     /// There is no descriptor for it now.
-    pub fn receive(&mut self) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+    pub fn receive(&mut self) -> io::Result<Option<(OwnedFd, Arrival)>> {
         let received = self.seat.receive()?;
         self.is_closed = matches!(received, Received::Closed);
         self.is_empty = !matches!(received, Received::Connection(..));
         Ok(match received {
-            Received::Connection(socket, peer) => Some((socket, peer)),
+            Received::Connection(socket, arrival) => Some((socket, arrival)),
             Received::Empty | Received::Closed => None,
         })
     }

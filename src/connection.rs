@@ -11,7 +11,6 @@ mod body;
 mod pending;
 mod shared;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,7 +24,7 @@ use crate::http::framing::Framing;
 use crate::http::head::{self, Head, Method, Scan};
 use crate::http::target;
 use crate::refusals::Refusal;
-use crate::request::{Request, RequestId};
+use crate::request::{Origin, Request, RequestId};
 use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers, Output};
 use crate::router::{Match, Params, Router};
 use crate::timers::{TICK_MILLISECONDS, Tick};
@@ -75,7 +74,7 @@ enum Acknowledged {
 #[derive(Debug)]
 pub struct Connection {
     id: ConnectionId,
-    peer: Option<SocketAddr>,
+    origin: Origin,
     phase: Phase,
     requests: u32,
     /// The rest of the body of a request that was handed over or answered before its end. INVARIANT: while there is one,
@@ -106,10 +105,10 @@ pub struct Connection {
 impl Connection {
     /// A connection that has not said anything yet.
     #[must_use]
-    pub fn new(id: ConnectionId, peer: Option<SocketAddr>, shared: &Shared) -> Self {
+    pub fn new(id: ConnectionId, origin: Origin, shared: &Shared) -> Self {
         Self {
             id,
-            peer,
+            origin,
             phase: Phase::Head,
             requests: 0,
             incoming: None,
@@ -413,8 +412,8 @@ impl Connection {
             self.overloaded(shared);
             return;
         }
-        let peer = self.peer;
-        let request = Request { id, head, head_bytes, path, matched, params, body, is_body_complete, peer };
+        let request =
+            Request { id, head, head_bytes, path, matched, params, body, is_body_complete, origin: &self.origin };
         let mut answer = Answer { out: &mut self.output, state: &mut self.answer, preamble: &shared.preamble };
         match handler.call(&request, &mut answer) {
             Outcome::Answered => self.end_answer(shared),

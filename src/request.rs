@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use turboapi_platform::ConnectionId;
+use turboapi_platform::{ConnectionId, ListenerId};
 
 use crate::http::head::Head;
 use crate::router::{Match, Params};
@@ -14,6 +14,22 @@ pub struct RequestId {
     pub connection: ConnectionId,
     /// Which one of that connection, counted from 1.
     pub number: u32,
+}
+
+/// Where a connection came in, and from whom: the same for all of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The listener, by a number that means the same place to all workers, whichever of them serves the connection.
+    pub listener: ListenerId,
+    /// The other end; none on a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// This end; none on a Unix socket. A listener on all addresses does not tell it.
+    pub local: Option<SocketAddr>,
+}
+
+impl Origin {
+    /// Of a connection that came by no listener.
+    pub const NOWHERE: Self = Self { listener: ListenerId(0), peer: None, local: None };
 }
 
 /// A request whose head is complete and well-formed, and so is its body as far as it is here.
@@ -35,8 +51,8 @@ pub struct Request<'a> {
     pub body: &'a [u8],
     /// Whether that is all of it; if not, the rest comes by `Handler::body`.
     pub is_body_complete: bool,
-    /// The other end; none on a Unix socket.
-    pub peer: Option<SocketAddr>,
+    /// Where its connection came in.
+    pub origin: &'a Origin,
 }
 
 impl<'a> Request<'a> {

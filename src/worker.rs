@@ -5,19 +5,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
-use turboapi_platform::handoff::Seat;
-use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform, Wait, WatchId};
+use turboapi_platform::handoff::{Arrival, Seat};
+use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform, Wait, WatchId, socket};
 
 use crate::balance::{Balance, RECEIVE_BATCH, Spread};
 use crate::connection::{Connection, Part, Shared};
 use crate::handler::Handler;
 use crate::refusals::Refusal;
-use crate::request::RequestId;
+use crate::request::{Origin, RequestId};
 use crate::response::AnswerError;
 use crate::timers::{TICK_MILLISECONDS, Tick, Wheel};
 
@@ -187,7 +186,8 @@ impl<P: Platform> Worker<P> {
         self.shared.refusals.count(Refusal::Status(503), times, self.shared.now);
     }
 
-    /// Accepts from a listening socket, which the caller keeps open.
+    /// Accepts from a listening socket, which the caller keeps open. All workers are given the places to listen at in the same order,
+    /// by which their listeners are numbered: a connection that is handed over says where it came in.
     ///
     /// # Errors
     /// What the platform says.
@@ -318,8 +318,9 @@ impl<P: Platform> Worker<P> {
             }
             Event::Accepted { listener, socket, peer } => {
                 self.statistics.accepted += 1;
-                if let Some(socket) = self.pass(listener, socket, peer) {
-                    self.adopt(socket, peer);
+                let arrival = Arrival { listener, peer };
+                if let Some(socket) = self.pass(socket, arrival) {
+                    self.adopt(socket, arrival);
                 }
                 self.bound_connections();
             }
@@ -375,22 +376,23 @@ impl<P: Platform> Worker<P> {
     }
 
     /// Gives a connection to the worker that should have it. It comes back if that is this one.
-    fn pass(&mut self, listener: ListenerId, socket: OwnedFd, peer: Option<SocketAddr>) -> Option<OwnedFd> {
+    fn pass(&mut self, socket: OwnedFd, arrival: Arrival) -> Option<OwnedFd> {
         let Some(balance) = &mut self.balance else { return Some(socket) };
         let (open, max) = (self.connections.len(), self.shared.limits.connections_max);
-        let known = self.listeners.iter().find(|known| known.id == listener);
-        let back = balance.pass(socket, peer, open, max, known.map_or(Spread::Kernel, |listener| listener.spread));
+        let known = self.listeners.iter().find(|known| known.id == arrival.listener);
+        let back = balance.pass(socket, arrival, open, max, known.map_or(Spread::Kernel, |listener| listener.spread));
         self.statistics.handed_over += u64::from(back.is_none());
         back
     }
 
     /// Makes a connection of a socket.
-    fn adopt(&mut self, socket: OwnedFd, peer: Option<SocketAddr>) {
+    fn adopt(&mut self, socket: OwnedFd, Arrival { listener, peer }: Arrival) {
         let entry = self.connections.vacant_entry();
         self.generation = self.generation.wrapping_add(1);
         let slot = u32::try_from(entry.key()).expect("connections_max is below 2^32");
         let id = ConnectionId::new(slot, self.generation);
-        let connection = Connection::new(id, peer, &self.shared);
+        let connection =
+            Connection::new(id, Origin { listener, peer, local: socket::local_address(socket.as_fd()) }, &self.shared);
         entry.insert(Slot { connection, asked_to_close: None, is_waiting: false });
         if self.platform.adopt(id, socket).is_err() {
             self.connections.remove(slot as usize);
@@ -404,9 +406,9 @@ impl<P: Platform> Worker<P> {
         for _ in 0..RECEIVE_BATCH {
             let Some(balance) = &mut self.balance else { return };
             match balance.receive() {
-                Ok(Some((socket, peer))) => {
+                Ok(Some((socket, arrival))) => {
                     self.statistics.taken_over += 1;
-                    self.adopt(socket, peer);
+                    self.adopt(socket, arrival);
                 }
                 Ok(None) => break,
                 Err(_) => {

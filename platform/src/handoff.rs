@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::ListenerId;
+
 /// In `Cell::open`: nothing may be handed to this worker now.
 const NO_TARGET: u32 = u32::MAX;
 
@@ -110,11 +112,20 @@ pub struct Handoff {
     started: Instant,
 }
 
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The listener, by a number that means the same place to all workers.
+    pub listener: ListenerId,
+    /// Its other end; none for a Unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
 /// What a look into a mailbox found.
 #[derive(Debug)]
 pub enum Received {
-    /// A connection, and its other end.
-    Connection(OwnedFd, Option<SocketAddr>),
+    /// A connection, and where it came in.
+    Connection(OwnedFd, Arrival),
     /// Nothing now.
     Empty,
     /// Nothing, for ever.
@@ -191,10 +202,10 @@ impl Handoff {
     /// # Errors
     /// The connection itself with what was wrong: its mailbox is full (`WouldBlock`) or closed (`BrokenPipe`), or the kernel has
     /// too many descriptors under way.
-    pub fn send(&self, to: usize, socket: OwnedFd, peer: Option<SocketAddr>) -> Result<(), (OwnedFd, io::Error)> {
+    pub fn send(&self, to: usize, socket: OwnedFd, arrival: Arrival) -> Result<(), (OwnedFd, io::Error)> {
         let queued = &self.cells.all()[to].queued;
         queued.fetch_add(1, Ordering::Relaxed);
-        let sent = send_descriptor(self.mailboxes[to].slot.as_fd(), socket.as_fd(), &encode(peer));
+        let sent = send_descriptor(self.mailboxes[to].slot.as_fd(), socket.as_fd(), &encode(arrival));
         sent.map_err(|error| {
             queued.fetch_sub(1, Ordering::Relaxed);
             (socket, error)
@@ -343,13 +354,14 @@ impl Seat {
     }
 }
 
-/// A message: family, address, port, flow, scope. All of one length.
-const MESSAGE_BYTES: usize = 1 + 16 + 2 + 4 + 4;
+/// A message: family, address, port, flow, scope, listener. All of one length.
+const MESSAGE_BYTES: usize = 1 + 16 + 2 + 4 + 4 + 4;
 
-/// The other end of a connection as bytes. The receiver could ask the kernel, but not once the peer has gone.
-fn encode(peer: Option<SocketAddr>) -> [u8; MESSAGE_BYTES] {
+/// Where a connection came in, as bytes. The receiver could ask the kernel for the other end, but not once the peer has gone.
+fn encode(arrival: Arrival) -> [u8; MESSAGE_BYTES] {
     let mut message = [0; MESSAGE_BYTES];
-    let Some(peer) = peer else { return message };
+    message[27..31].copy_from_slice(&arrival.listener.0.to_ne_bytes());
+    let Some(peer) = arrival.peer else { return message };
     match peer {
         SocketAddr::V4(v4) => {
             message[0] = 4;
@@ -366,19 +378,20 @@ fn encode(peer: Option<SocketAddr>) -> [u8; MESSAGE_BYTES] {
     message
 }
 
-fn decode(message: [u8; MESSAGE_BYTES]) -> Option<SocketAddr> {
+fn decode(message: [u8; MESSAGE_BYTES]) -> Arrival {
     fn part<const N: usize>(message: &[u8], at: usize) -> [u8; N] {
         std::array::from_fn(|index| message[at + index])
     }
     let port = u16::from_ne_bytes(part(&message, 17));
-    match message[0] {
+    let peer = match message[0] {
         4 => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(part::<4>(&message, 1))), port)),
         6 => {
             let (flow, scope) = (u32::from_ne_bytes(part(&message, 19)), u32::from_ne_bytes(part(&message, 23)));
             Some(SocketAddrV6::new(Ipv6Addr::from(part::<16>(&message, 1)), port, flow, scope).into())
         }
         _ => None,
-    }
+    };
+    Arrival { listener: ListenerId(u32::from_ne_bytes(part(&message, 27))), peer }
 }
 
 /// Room for one control message with one descriptor, aligned as its header wants it.

@@ -125,7 +125,18 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
             let socket = unsafe { OwnedFd::from_raw_fd(accepted) };
         }
     }
-    Ok((socket, peer_address(&address)))
+    Ok((socket, internet_address(&address)))
+}
+
+/// This end of a connection; none for a Unix socket.
+pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+    // SAFETY: all zero is a valid sockaddr_storage, of family "unspecified".
+    let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };
+    let mut address_bytes = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    let name = (&raw mut address).cast::<libc::sockaddr>();
+    // SAFETY: `name` has room for any address, and `address_bytes` says so.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), name, &raw mut address_bytes) }).ok()?;
+    internet_address(&address)
 }
 
 /// Makes [`send`] keep its word on a socket of any origin. Elsewhere the flags of each send do that.
@@ -150,7 +161,7 @@ fn set_close_on_exec_and_non_blocking(socket: &OwnedFd) -> io::Result<()> {
 }
 
 /// An internet address, or none for any other family.
-fn peer_address(address: &libc::sockaddr_storage) -> Option<SocketAddr> {
+fn internet_address(address: &libc::sockaddr_storage) -> Option<SocketAddr> {
     match i32::from(address.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that the kernel wrote a sockaddr_in, and the storage is aligned for it.

@@ -354,6 +354,18 @@ impl Exchange {
         self.request.client()
     }
 
+    /// Address and port of the server's end; none on a Unix socket.
+    #[getter]
+    fn server(&self) -> Option<(String, u16)> {
+        self.request.server()
+    }
+
+    /// Which of the worker's listeners the connection came by.
+    #[getter]
+    fn listener(&self) -> u32 {
+        self.request.listener()
+    }
+
     /// What has come of the body and was not read yet, and whether more follows. None: nothing has, or the body has broken off.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, bool)>> {
         let id = self.request.id;

@@ -1,11 +1,11 @@
 //! What the workers of a server share, as its parent holds it. It says nothing of who gets what: see `balance.rs` of the core.
 
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use turboapi_core::balance;
-use turboapi_platform::handoff;
+use turboapi_platform::{ListenerId, handoff};
 
 use crate::interpreter::borrow_descriptor;
 
@@ -49,18 +49,18 @@ impl Handoff {
 
     /// The worker has ended and has no successor: what waits for it, there or in its listeners, goes to the others. Returns how
     /// many did, and how many had to be closed as nobody takes them.
-    fn clear_up(&self, worker: usize, listeners: Vec<RawFd>) -> PyResult<(usize, usize)> {
+    fn clear_up(&self, worker: usize, listeners: Vec<(u32, RawFd)>) -> PyResult<(usize, usize)> {
         self.check(worker)?;
-        let listeners = listeners.iter().map(borrow_descriptor).collect::<PyResult<Vec<_>>>()?;
+        let listeners = numbered(&listeners)?;
         let cleared = balance::clear_up(&self.shared, worker, &listeners)?;
         Ok((cleared.moved, cleared.lost))
     }
 
     /// If the worker's thread is held by a handler, what waits for it, there or in its listeners, goes to the others,
     /// as far as these have room. Returns how many did. `connections_max`: what each may have.
-    fn relieve(&self, worker: usize, listeners: Vec<RawFd>, connections_max: usize) -> PyResult<usize> {
+    fn relieve(&self, worker: usize, listeners: Vec<(u32, RawFd)>, connections_max: usize) -> PyResult<usize> {
         self.check(worker)?;
-        let listeners = listeners.iter().map(borrow_descriptor).collect::<PyResult<Vec<_>>>()?;
+        let listeners = numbered(&listeners)?;
         Ok(balance::relieve(&self.shared, worker, &listeners, connections_max)?)
     }
 
@@ -78,4 +78,8 @@ impl Handoff {
         }
         Err(pyo3::exceptions::PyIndexError::new_err(format!("worker is {worker}, there are {}", self.shared.workers())))
     }
+}
+
+fn numbered(listeners: &[(u32, RawFd)]) -> PyResult<Vec<(ListenerId, BorrowedFd<'_>)>> {
+    listeners.iter().map(|(number, descriptor)| Ok((ListenerId(*number), borrow_descriptor(descriptor)?))).collect()
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use turboapi_core::http::head::{Head, Method};
-use turboapi_core::request::{Request, RequestId};
+use turboapi_core::request::{Origin, Request, RequestId};
 
 /// An owned copy of a request: head, decoded path, what is here of the body.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Retained {
     path: Box<str>,
     body: Box<[u8]>,
     is_body_complete: bool,
-    peer: Option<SocketAddr>,
+    origin: Origin,
 }
 
 impl Retained {
@@ -30,7 +30,7 @@ impl Retained {
             path: request.path.into(),
             body: request.body.into(),
             is_body_complete: request.is_body_complete,
-            peer: request.peer,
+            origin: *request.origin,
         }
     }
 
@@ -76,7 +76,17 @@ impl Retained {
 
     /// Address and port of the other end.
     pub fn client(&self) -> Option<(String, u16)> {
-        self.peer.map(|peer| (peer.ip().to_string(), peer.port()))
+        self.origin.peer.map(in_words)
+    }
+
+    /// Address and port of this end.
+    pub fn server(&self) -> Option<(String, u16)> {
+        self.origin.local.map(in_words)
+    }
+
+    /// Number of the listener that it came by.
+    pub fn listener(&self) -> u32 {
+        self.origin.listener.0
     }
 
     /// Pairs of name (lower case, as ASGI wants it) and value.
@@ -94,4 +104,8 @@ impl Retained {
         }
         Ok(list)
     }
+}
+
+fn in_words(address: SocketAddr) -> (String, u16) {
+    (address.ip().to_string(), address.port())
 }

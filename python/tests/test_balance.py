@@ -6,6 +6,7 @@ free-threaded one; the same code deals out to both.
 
 import collections
 import contextlib
+import json
 import os
 import re
 import select
@@ -17,8 +18,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
 from turboapi.errors import ListenError
 from turboapi.listeners import activated, inherit, open_unix
@@ -66,7 +69,7 @@ async def die():
 
 @app.get("/scope")
 async def scope(request: Request):
-    return {"client": request.scope["client"], "server": request.scope["server"]}
+    return {name: request.scope[name] for name in ("client", "server", "scheme")} | {"worker": me()}
 """
 
 processes_only = pytest.mark.skipif(is_free_threaded(), reason="workers are threads here")
@@ -129,7 +132,8 @@ class Served:
 
 
 def connect(address) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+    is_six = not isinstance(address, str) and ":" in address[0]
+    client = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if is_six else socket.AF_INET)
     client.settimeout(20)
     client.connect(address)
     return client
@@ -340,7 +344,7 @@ def test_a_unix_socket(tmp_path):
             clients = [connect(path) for _ in range(4)]
             for client in clients:
                 ask(client, "/scope")
-            assert {answer(client) for client in clients} == {f'{{"client":null,"server":["{path}",null]}}'}
+            assert all(f'"client":null,"server":["{path}",null],' in answer(client) for client in clients)
             assert served.end() == 0
     finally:
         os.umask(umask)
@@ -521,6 +525,61 @@ def test_sockets_of_systemd(tmp_path):
     assert Path(path).exists()  # systemd's, not ours
 
 
+def places_of_uvicorn(listeners: list[socket.socket], reach: list[Any]) -> list[dict[str, Any]]:
+    """What uvicorn tells an app of connections to these addresses."""
+    seen: list[dict[str, Any]] = []
+
+    async def app(scope, receive, send):
+        seen.append({name: scope[name] for name in ("client", "server", "scheme")})
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, args=([listener.dup() for listener in listeners],))
+    thread.start()
+    try:
+        for address in reach:
+            with connect(address) as client:
+                ask(client)
+                answer(client)
+                seen[-1]["client"] = seen[-1]["client"] and [seen[-1]["client"][0], seen[-1]["client"][1] == client.getsockname()[1]]
+    finally:
+        server.should_exit = True
+        thread.join()
+    return json.loads(json.dumps(seen))
+
+
+def test_a_connection_says_where_it_came_in(tmp_path):
+    """As under uvicorn: on every listener, whichever worker accepts there, and whichever then serves."""
+    path = str(tmp_path / "local.sock")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as web,
+        socket.create_server(("0.0.0.0", 0)) as everywhere,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as six,
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both,
+        open_unix_socket(path) as local,
+    ):
+        listeners = [web, everywhere, six, both, local]
+        port = {listener: listener.getsockname()[1] for listener in listeners[:-1]}
+        reach = [("127.0.0.1", port[web]), ("127.0.0.2", port[everywhere]), ("::1", port[six]), ("::1", port[both]), ("127.0.0.3", port[both]), path]
+        expected = places_of_uvicorn(listeners, reach)
+        assert expected[1]["server"] == ["127.0.0.2", port[everywhere]], "not 0.0.0.0"
+        with Served(tmp_path, "--workers", "2", descriptors=[listener.fileno() for listener in listeners], activates=True) as served:
+            workers = set()
+            for address, told in zip(reach * 2, expected * 2, strict=True):
+                clients = [connect(address) for _ in range(6)]  # so many that both workers have some
+                for client in clients:
+                    ask(client, "/scope")
+                for client in clients:
+                    seen = json.loads(answer(client))
+                    workers.add(seen.pop("worker"))
+                    seen["client"] = seen["client"] and [seen["client"][0], seen["client"][1] == client.getsockname()[1]]
+                    assert seen == told, address
+                close(clients)
+            assert len(workers) == 2
+            assert served.end() == 0
+
+
 @pytest.mark.parametrize(
     ("options", "variables", "seen"),
     [
@@ -553,7 +612,7 @@ def test_a_name_without_a_file_is_printed_as_others_print_it(tmp_path):
             assert f"serving unix:@{name} (fd {listener.fileno()}) with" in served.log
             client = connect(f"\0{name}")
             ask(client, "/scope")
-            assert answer(client) == f'{{"client":null,"server":["@{name}",null]}}'
+            assert f'"client":null,"server":["@{name}",null],' in answer(client)
             client.close()
             assert served.end() == 0
         assert "\0" not in served.log

@@ -41,6 +41,12 @@ class Exchange:
     @property
     def client(self) -> tuple[str, int] | None: ...
     @property
+    def server(self) -> tuple[str, int] | None:
+        """Address and port of the server's end of the connection; None on a Unix socket."""
+    @property
+    def listener(self) -> int:
+        """Which of the worker's listeners the connection came by: a number that means the same place to all workers."""
+    @property
     def disconnected(self) -> bool:
         """Whether the answer is `over`, or the server ends and this is an event stream."""
     @property
@@ -97,13 +103,13 @@ class Handoff:
         """What is readable when a connection waits in a worker's mailbox."""
     def retire(self, worker: int) -> None:
         """The worker has ended: nothing is handed to it until its successor serves. What it was handed waits for that one."""
-    def clear_up(self, worker: int, listeners: Sequence[int]) -> tuple[int, int]:
+    def clear_up(self, worker: int, listeners: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The worker has ended and has no successor: what waits for it, there or in its listeners, goes to the others.
 
         Returns:
             How many did, and how many had to be closed as nobody takes them.
         """
-    def relieve(self, worker: int, listeners: Sequence[int], connections_max: int) -> int:
+    def relieve(self, worker: int, listeners: Sequence[tuple[int, int]], connections_max: int) -> int:
         """If the worker's thread is held by a handler, what waits for it, there or in its listeners, goes to the others, as far as
         these have room.
 

@@ -8,7 +8,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from types import FrameType
 from typing import Any
 from urllib.parse import quote
@@ -50,7 +50,7 @@ class Gateway:
 
     Args:
         loop: the worker's loop.
-        server: address and port that the worker listens on; (path, None) for a Unix socket.
+        servers: address and port of each listener; (path, None) for a Unix socket.
         root_path: the path under which a proxy serves the app.
         request_state: makes the `state` of a request's scope.
         exceptions: where each exception that became a 500 is put.
@@ -59,13 +59,13 @@ class Gateway:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        server: tuple[str, int | None],
+        servers: Sequence[tuple[str, int | None]],
         root_path: str,
         request_state: Callable[[], dict[str, Any]],
         exceptions: list[BaseException] | None,
     ) -> None:
         self._loop = loop
-        self._server = server
+        self._servers = servers
         self._root_path = root_path
         self._raw_root_path = quote(root_path).encode("ascii")
         self._request_state = request_state
@@ -80,7 +80,8 @@ class Gateway:
             "type": "http",
             "asgi": VERSION,
             "http_version": exchange.http_version,
-            "server": self._server,
+            # Of this connection: a listener on all addresses does not say at which of them it was reached.
+            "server": exchange.server or self._servers[exchange.listener],
             "client": exchange.client,
             "scheme": "http",
             "method": exchange.method,

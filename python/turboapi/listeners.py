@@ -38,16 +38,23 @@ class Share:
     Fields:
         own: other workers have sockets of their own on the same port.
         for_all: no other worker accepts from these, so it deals out what comes.
-        address: where the server is, for the apps; (path, None) for a Unix socket.
+        servers: where each listener of the server is, for the apps; (path, None) for a Unix socket. A connection that another worker
+            has accepted says by which of them it came.
     """
 
     own: list[socket.socket]
     for_all: list[socket.socket]
-    address: tuple[str, int | None]
+    servers: tuple[tuple[str, int | None], ...]
 
     @property
     def sockets(self) -> list[socket.socket]:
+        """In the order of `servers`, as far as this worker accepts from them."""
         return self.own + self.for_all
+
+    @property
+    def numbered(self) -> list[tuple[int, int]]:
+        """Number and descriptor of those that are open."""
+        return [(number, listener.fileno()) for number, listener in enumerate(self.sockets) if listener.fileno() >= 0]
 
     def close(self) -> None:
         for listener in self.sockets:
@@ -131,13 +138,13 @@ class Listeners:
         """What this worker accepts from."""
         own, shared = self.by_worker[worker], self.shared if worker == 0 else []
         # A worker that is alone deals nothing out.
-        return Share(own + shared, [], self.address) if len(self.by_worker) == 1 else Share(own, shared, self.address)
+        return Share(own + shared, [], self.servers) if len(self.by_worker) == 1 else Share(own, shared, self.servers)
 
     @functools.cached_property
-    def address(self) -> tuple[str, int | None]:
-        """Where the server is, as apps are told. Kept, as a forked worker closes the sockets that are not its own."""
-        name = (self.by_worker[0] + self.shared)[0].getsockname()
-        return (name[0], name[1]) if isinstance(name, tuple) else (unix_name(name), None)
+    def servers(self) -> tuple[tuple[str, int | None], ...]:
+        """Where the listeners of any worker are, as apps are told. Kept, as a forked worker closes the sockets that are not its own."""
+        names = [listener.getsockname() for listener in self.by_worker[0] + self.shared]
+        return tuple((name[0], name[1]) if isinstance(name, tuple) else (unix_name(name), None) for name in names)
 
     def close(self) -> None:
         """Closes this process's sockets; those that a forked worker holds stay open in it. Removes the file of a Unix socket."""

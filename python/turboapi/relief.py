@@ -12,7 +12,7 @@ import selectors
 import time
 from typing import Any
 
-from .listeners import Listeners
+from .listeners import Listeners, Share
 
 logger = logging.getLogger("turboapi")
 
@@ -34,11 +34,11 @@ class Relief:
         self._handoff = handoff
         self._connections_max = connections_max
         self._selector = selector
-        self._sockets = [listeners.share(worker).sockets for worker in range(len(listeners.by_worker))]
+        self._shares = [listeners.share(worker) for worker in range(len(listeners.by_worker))]
         # One descriptor for all of them, so that turning away from them is one call.
         self._backlogs = selectors.DefaultSelector()
-        for worker, sockets in enumerate(self._sockets):
-            for waiting in (handoff.descriptor(worker), *sockets):
+        for worker, share in enumerate(self._shares):
+            for waiting in (handoff.descriptor(worker), *share.sockets):
                 self._backlogs.register(waiting, selectors.EVENT_READ)
         self._look_at: float | None = None
         selector.register(self._backlogs, selectors.EVENT_READ)
@@ -51,14 +51,14 @@ class Relief:
                 self._selector.unregister(self._backlogs)
                 self._look_at = now + PAUSE_SECONDS
         elif now >= self._look_at:
-            for worker, sockets in enumerate(self._sockets):
-                self._relieve(worker, [listener.fileno() for listener in sockets if listener.fileno() >= 0])
+            for worker, share in enumerate(self._shares):
+                self._relieve(worker, share)
             self._look_at = None
             self._selector.register(self._backlogs, selectors.EVENT_READ)
 
-    def _relieve(self, worker: int, descriptors: list[int]) -> None:
+    def _relieve(self, worker: int, share: Share) -> None:
         try:
-            moved = self._handoff.relieve(worker, descriptors, self._connections_max)
+            moved = self._handoff.relieve(worker, share.numbered, self._connections_max)
         except OSError as error:  # no descriptor is left: it waits on
             logger.debug("connections that wait for worker %d, which is blocked, wait on: %s", worker, error)
         else:

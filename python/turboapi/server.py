@@ -320,7 +320,7 @@ class Threads:
 
     def _clear_up(self, worker: WorkerThread) -> None:
         try:
-            moved, lost = self._handoff.clear_up(worker.index, [s.fileno() for s in worker.share.sockets if s.fileno() >= 0])
+            moved, lost = self._handoff.clear_up(worker.index, worker.share.numbered)
         except OSError as error:
             logger.warning("connections that waited for worker %d are lost: %s", worker.index, error)
         else:

@@ -206,7 +206,7 @@ class Worker:
             return False
         finally:
             self._starting = None
-        self._gateway = Gateway(loop, self._share.address, self._config.root_path, self._lifespan.request_state, self._exceptions)
+        self._gateway = Gateway(loop, self._share.servers, self._config.root_path, self._lifespan.request_state, self._exceptions)
         refused = functools.partial(refusals.log, self._index, self._config)
         self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes, lambda: self._is_cancelling, refused)
         self._take_routes()

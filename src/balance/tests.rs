@@ -187,18 +187,21 @@ fn what_waits_for_a_dead_worker_goes_to_the_others() {
     survivor.publish(Some(4));
     Seat::new(Arc::clone(&handoff), 0).publish(Some(1));
     let (waiting, _waiting_peer) = UnixStream::pair().unwrap();
-    handoff.send(0, waiting.into(), None).unwrap();
+    handoff.send(0, waiting.into(), Arrival { listener: ListenerId(1), peer: None }).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut clients: Vec<_> = (0..3).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
 
-    let cleared = clear_up(&handoff, 0, &[listener.as_fd()]).unwrap();
+    let cleared = clear_up(&handoff, 0, &[(ListenerId(2), listener.as_fd())]).unwrap();
     assert_eq!(cleared, ClearedUp { moved: 4, lost: 0 });
     assert_eq!(handoff.load(0), None);
     assert_eq!(handoff.load(2), Some(8));
-    assert!(matches!(handoff.receive(2).unwrap(), Received::Connection(_, None)));
+    assert!(matches!(
+        handoff.receive(2).unwrap(),
+        Received::Connection(_, Arrival { listener: ListenerId(1), peer: None })
+    ));
     for client in &mut clients {
-        let Received::Connection(socket, peer) = handoff.receive(2).unwrap() else { panic!("one is missing") };
-        assert_eq!(peer, Some(client.local_addr().unwrap()));
+        let Received::Connection(socket, arrival) = handoff.receive(2).unwrap() else { panic!("one is missing") };
+        assert_eq!(arrival, Arrival { listener: ListenerId(2), peer: client.local_addr().ok() });
         TcpStream::from(socket).write_all(b"served").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut text = String::new();
@@ -209,7 +212,7 @@ fn what_waits_for_a_dead_worker_goes_to_the_others() {
     // Nobody is left to take them: they are counted and closed.
     survivor.publish(None);
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    assert_eq!(clear_up(&handoff, 0, &[listener.as_fd()]).unwrap(), ClearedUp { moved: 0, lost: 1 });
+    assert_eq!(clear_up(&handoff, 0, &[(ListenerId(2), listener.as_fd())]).unwrap(), ClearedUp { moved: 0, lost: 1 });
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
 }
 
@@ -225,7 +228,7 @@ fn what_waits_for_a_blocked_worker_goes_to_who_has_room() {
     seats[0].publish_work(now);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let clients: Vec<_> = (0..4).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
-    let relieve = |max| relieve(&handoff, 0, &[listener.as_fd()], max).unwrap();
+    let relieve = |max| relieve(&handoff, 0, &[(ListenerId(2), listener.as_fd())], max).unwrap();
     let loads = || [0, 1, 2, 3].map(|worker| handoff.load(worker));
 
     assert_eq!(relieve(9), 0, "it has only begun");
@@ -234,7 +237,7 @@ fn what_waits_for_a_blocked_worker_goes_to_who_has_room() {
     seats[1].publish_work(now);
     seats[3].publish(None);
     let (handed, _handed_peer) = UnixStream::pair().unwrap();
-    handoff.send(0, handed.into(), None).unwrap();
+    handoff.send(0, handed.into(), Arrival { listener: ListenerId(1), peer: None }).unwrap();
     assert_eq!((relieve(3), loads()), (2, [Some(1), Some(1), Some(3), None]));
     assert_eq!(relieve(3), 0, "nobody has room, and nobody is closed");
     seats[3].publish(Some(2));
@@ -243,7 +246,10 @@ fn what_waits_for_a_blocked_worker_goes_to_who_has_room() {
     seats[0].publish_wait();
     let _late = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     assert_eq!(relieve(9), 0, "it is back");
-    assert!(matches!(handoff.receive(2).unwrap(), Received::Connection(_, None)), "what was handed to it goes first");
-    let Received::Connection(_, peer) = handoff.receive(2).unwrap() else { panic!("one is missing") };
-    assert_eq!(peer, clients[0].local_addr().ok());
+    assert!(
+        matches!(handoff.receive(2).unwrap(), Received::Connection(_, Arrival { listener: ListenerId(1), peer: None })),
+        "what was handed to it goes first"
+    );
+    let Received::Connection(_, arrival) = handoff.receive(2).unwrap() else { panic!("one is missing") };
+    assert_eq!(arrival, Arrival { listener: ListenerId(2), peer: clients[0].local_addr().ok() });
 }

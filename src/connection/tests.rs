@@ -182,7 +182,7 @@ struct Rig {
 impl Rig {
     fn new(change: impl FnOnce(&mut Limits)) -> Self {
         let shared = shared(change);
-        let connection = Connection::new(ConnectionId::new(7, 1), None, &shared);
+        let connection = Connection::new(ConnectionId::new(7, 1), Origin::NOWHERE, &shared);
         Self { shared, connection, handler: Recorder::default(), wire: Vec::new(), reads: true }
     }
 
@@ -993,7 +993,7 @@ fn bodies_that_nobody_reads() {
 #[test]
 fn more_requests_than_handlers_may_have() {
     let mut rig = Rig::new(|limits| limits.handlers_in_flight_max = 1);
-    let mut other = Connection::new(ConnectionId::new(8, 2), None, &rig.shared);
+    let mut other = Connection::new(ConnectionId::new(8, 2), Origin::NOWHERE, &rig.shared);
     other.receive(get("/later").as_bytes(), &mut rig.shared, &mut rig.handler);
     assert_eq!(rig.shared.in_flight, 1);
     let full = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n\
@@ -1417,7 +1417,7 @@ fn who_takes_his_answer_slowly_has_time() {
     let check = |acknowledged: fn(Tick) -> Option<u64>, expected: Option<Tick>| {
         let mut shared = shared(|_| {});
         shared.ticks.write_look = 75;
-        let mut connection = Connection::new(ConnectionId::new(0, 1), None, &shared);
+        let mut connection = Connection::new(ConnectionId::new(0, 1), Origin::NOWHERE, &shared);
         connection.in_send = 1000;
         connection.set_deadline(&shared);
         let mut ended_at = None;

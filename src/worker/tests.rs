@@ -791,7 +791,8 @@ fn a_drain_takes_what_was_handed_here_and_hands_nothing_over() {
     for is_last in [false, true] {
         let (mut rig, handoff) = rig_of_two(|_| {});
         Seat::new(Arc::clone(&handoff), 1).publish(Some(0));
-        let send = || handoff.send(0, UnixStream::pair().unwrap().0.into(), None);
+        let send =
+            || handoff.send(0, UnixStream::pair().unwrap().0.into(), Arrival { listener: ListenerId(0), peer: None });
         send().unwrap();
         if is_last {
             handoff.close();

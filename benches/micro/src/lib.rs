@@ -4,7 +4,7 @@
 use turboapi_core::connection::{Connection, Shared};
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::limits::Limits;
-use turboapi_core::request::{Request, RequestId};
+use turboapi_core::request::{Origin, Request, RequestId};
 use turboapi_core::response::{Answer, Preamble};
 use turboapi_core::router::{RouteKind, RouteSpec, Router};
 use turboapi_platform::ConnectionId;
@@ -73,7 +73,7 @@ pub struct Bench {
 impl Default for Bench {
     fn default() -> Self {
         let shared = Shared::new(Limits::default(), router(20), Preamble::new(Some("turboapi"), true));
-        let connection = Connection::new(ConnectionId::new(0, 0), None, &shared);
+        let connection = Connection::new(ConnectionId::new(0, 0), Origin::NOWHERE, &shared);
         Self { shared, connection, spare: Vec::new() }
     }
 }

@@ -8,7 +8,7 @@ use turboapi_conformance::octets::escape;
 use turboapi_core::connection::{Connection, Part, Shared};
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::limits::Limits;
-use turboapi_core::request::{Request, RequestId};
+use turboapi_core::request::{Origin, Request, RequestId};
 use turboapi_core::response::{Answer, Headers, Preamble};
 use turboapi_core::router::Router;
 use turboapi_platform::{Close, ConnectionId};
@@ -146,7 +146,7 @@ impl Rig {
         let unsent_max = limits.unsent_bytes_max + 2 * input_length + 1024;
         let router = Router::new(Vec::new(), false).expect("no routes are routes");
         let shared = Shared::new(limits, router, Preamble::new(None, false));
-        let connection = Connection::new(ConnectionId::new(7, 1), None, &shared);
+        let connection = Connection::new(ConnectionId::new(7, 1), Origin::NOWHERE, &shared);
         Self { shared, connection, handler: Recorder::default(), octets: Vec::new(), reads: true, unsent_max }
     }
 

@@ -7,7 +7,7 @@ use turboapi_conformance::answers;
 use turboapi_conformance::octets::escape;
 use turboapi_core::connection::{Connection, Part, Shared};
 use turboapi_core::handler::{Ended, Handler, Outcome};
-use turboapi_core::request::{Request, RequestId};
+use turboapi_core::request::{Origin, Request, RequestId};
 use turboapi_core::response::{Answer, AnswerError, Headers, Preamble};
 use turboapi_core::router::Router;
 use turboapi_platform::{Close, ConnectionId};
@@ -212,7 +212,7 @@ impl Handler for Giver<'_> {
 fn play(given: &Given) -> (Vec<u8>, bool, bool) {
     let router = Router::new(Vec::new(), false).expect("no routes are routes");
     let mut shared = Shared::new(limits(false), router, Preamble::new(Some("s"), true));
-    let mut connection = Connection::new(ConnectionId::new(7, 1), None, &shared);
+    let mut connection = Connection::new(ConnectionId::new(7, 1), Origin::NOWHERE, &shared);
     let mut giver = Giver { given, waiting: None, failed: None };
     let method = if given.is_head { "HEAD" } else { "GET" };
     let version = u8::from(!given.is_1_0);

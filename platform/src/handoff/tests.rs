@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
+const ARRIVAL: Arrival = Arrival { listener: ListenerId(0), peer: None };
+
 /// A connection, and its other end.
 fn connection() -> (OwnedFd, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
@@ -61,7 +63,11 @@ fn wait(pid: libc::pid_t) -> i32 {
 
 #[test]
 fn addresses_survive_the_way() {
-    let check = |peer: Option<SocketAddr>| assert_eq!(decode(encode(peer)), peer);
+    let check = |peer: Option<SocketAddr>| {
+        for listener in [0, 1, u32::MAX].map(ListenerId) {
+            assert_eq!(decode(encode(Arrival { listener, peer })), Arrival { listener, peer });
+        }
+    };
     check(None);
     check(Some("127.0.0.1:80".parse().unwrap()));
     check(Some("255.254.253.252:65535".parse().unwrap()));
@@ -81,15 +87,15 @@ fn one_connection_goes_over_and_is_counted_once() {
 
     let (socket, mut peer) = connection();
     let number = socket.as_raw_fd();
-    let address = "192.0.2.7:4711".parse().ok();
-    handoff.send(1, socket, address).unwrap();
+    let arrival = Arrival { listener: ListenerId(3), peer: "192.0.2.7:4711".parse().ok() };
+    handoff.send(1, socket, arrival).unwrap();
     // SAFETY: takes two integers.
     assert_eq!(unsafe { libc::fcntl(number, libc::F_GETFD) }, -1, "the sender keeps no copy");
     assert_eq!(handoff.load(1), Some(6), "counted before it arrives");
     assert!(is_readable(&seat));
 
     let Received::Connection(socket, from) = seat.receive().unwrap() else { panic!("nothing came") };
-    assert_eq!(from, address);
+    assert_eq!(from, arrival);
     assert!(is_close_on_exec(&socket));
     assert_eq!(handoff.load(1), Some(6), "counted once, and at no moment less");
     seat.publish(Some(6));
@@ -137,7 +143,7 @@ fn a_full_mailbox_gives_the_connection_back() {
     let returned = loop {
         let (socket, peer) = connection();
         peers.push(peer);
-        match handoff.send(1, socket, None) {
+        match handoff.send(1, socket, ARRIVAL) {
             Ok(()) => sent += 1,
             Err((socket, error)) => break (socket, error),
         }
@@ -157,7 +163,7 @@ fn a_full_mailbox_gives_the_connection_back() {
     assert_eq!(drain(&handoff, 1).len(), sent as usize);
     assert_eq!(handoff.load(1), Some(0));
     let (socket, _peer) = connection();
-    handoff.send(1, socket, None).unwrap();
+    handoff.send(1, socket, ARRIVAL).unwrap();
 }
 
 #[test]
@@ -165,11 +171,11 @@ fn close_is_the_end_after_what_was_sent_before() {
     let handoff = Arc::new(Handoff::new(2).unwrap());
     let mut seat = Seat::new(Arc::clone(&handoff), 0);
     let (first, _first_peer) = connection();
-    handoff.send(0, first, None).unwrap();
+    handoff.send(0, first, ARRIVAL).unwrap();
     handoff.close();
     handoff.close();
     let (second, _second_peer) = connection();
-    let (_, error) = handoff.send(0, second, None).unwrap_err();
+    let (_, error) = handoff.send(0, second, ARRIVAL).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     assert!(matches!(seat.receive().unwrap(), Received::Connection(..)));
     assert!(matches!(seat.receive().unwrap(), Received::Closed));
@@ -188,7 +194,7 @@ fn nothing_is_lost_between_a_send_and_a_close() {
                 thread::spawn(move || {
                     let mut sent = 0;
                     loop {
-                        match handoff.send(0, connection().0, None) {
+                        match handoff.send(0, connection().0, ARRIVAL) {
                             Ok(()) => sent += 1,
                             Err((_, error)) if error.kind() == io::ErrorKind::BrokenPipe => return sent,
                             Err((_, error)) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
@@ -229,7 +235,7 @@ fn threads_hand_each_other_connections_and_each_arrives_once() {
                 let mut kept = Vec::new();
                 for (step, mut socket) in mine.into_iter().enumerate() {
                     let to = (own + 1 + step % (WORKERS - 1)) % WORKERS;
-                    while let Err((back, error)) = seat.handoff().send(to, socket, None) {
+                    while let Err((back, error)) = seat.handoff().send(to, socket, ARRIVAL) {
                         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
                         socket = back;
                         kept.append(&mut drain(seat.handoff(), own));
@@ -287,7 +293,7 @@ fn a_forked_worker_receives_and_its_count_is_seen() {
         thread::yield_now();
     }
     assert_eq!(handoff.load(1), Some(41), "another process's writing");
-    handoff.send(1, socket, None).unwrap();
+    handoff.send(1, socket, ARRIVAL).unwrap();
     let mut text = [0; 5];
     peer.read_exact(&mut text).unwrap();
     assert_eq!(&text, b"child");
@@ -310,7 +316,7 @@ fn what_waits_for_a_killed_worker_is_its_successors() {
     let mut peers = Vec::new();
     for _ in 0..5 {
         let (socket, peer) = connection();
-        handoff.send(1, socket, None).unwrap();
+        handoff.send(1, socket, ARRIVAL).unwrap();
         peers.push(peer);
     }
     assert_eq!(handoff.load(1), Some(12));
@@ -365,7 +371,7 @@ fn without_a_free_descriptor_a_connection_waits() {
         let mut seat = Seat::new(Arc::clone(&handoff), 0);
         let (first, _first_peer) = connection();
         let (second, _second_peer) = connection();
-        if handoff.send(0, first, None).is_err() || handoff.send(0, second, None).is_err() {
+        if handoff.send(0, first, ARRIVAL).is_err() || handoff.send(0, second, ARRIVAL).is_err() {
             return 1;
         }
         let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
@@ -382,7 +388,7 @@ fn without_a_free_descriptor_a_connection_waits() {
         let Ok(Received::Connection(_second, _)) = seat.receive() else { return 4 };
         let (third, _) = (hoard.pop(), hoard.pop());
         let Some(third) = third else { return 5 };
-        if handoff.send(0, third, None).is_err() {
+        if handoff.send(0, third, ARRIVAL).is_err() {
             return 6;
         }
         while let Ok(copy) = first.try_clone() {
