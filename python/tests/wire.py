@@ -28,9 +28,9 @@ class Answer:
 class Peer:
     """One connection to a server. A context manager."""
 
-    def __init__(self, port: int, receive_buffer: int | None = None) -> None:
+    def __init__(self, port: int, receive_buffer: int | None = None, patience: float = PATIENCE) -> None:
         self.socket = socket.socket()
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(patience)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(("127.0.0.1", port))
@@ -120,7 +120,7 @@ class Peer:
         return bool(data)
 
 
-def get(port: int, path: str, *headers: str) -> Answer:
+def get(port: int, path: str, *headers: str, patience: float = PATIENCE) -> Answer:
     """One request on a connection of its own."""
-    with Peer(port) as peer:
+    with Peer(port, patience=patience) as peer:
         return peer.get(path, *headers)
