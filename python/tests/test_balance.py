@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 
 from turboapi.errors import ListenError
-from turboapi.listeners import activated, inherit, open_unix
-from turboapi.server import is_free_threaded
+from turboapi.serving.listeners import activated, inherit, open_unix
+from turboapi.serving.server import is_free_threaded
 from turboapi.testing import TestServer
 
 APP = """

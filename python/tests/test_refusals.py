@@ -8,9 +8,9 @@ import pytest
 from fastapi import FastAPI
 from wire import PATIENCE, Peer, get
 
-from turboapi import refusals
 from turboapi.config import Config
 from turboapi.testing import TestServer
+from turboapi.watching import refusals
 
 
 @pytest.mark.parametrize(

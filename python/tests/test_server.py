@@ -26,13 +26,13 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import State
 
-from turboapi import cores, state
-from turboapi.alarm import Alarm
 from turboapi.config import Config, connections_max, stray_variables
 from turboapi.errors import ConfigError, ListenError
-from turboapi.listeners import open_listeners
-from turboapi.processes import end_in_words
-from turboapi.server import is_free_threaded
+from turboapi.serving import cores, state
+from turboapi.serving.listeners import open_listeners
+from turboapi.serving.processes import end_in_words
+from turboapi.serving.server import is_free_threaded
+from turboapi.serving.signals import Alarm
 
 LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
 
@@ -486,7 +486,7 @@ routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
 app = Starlette(lifespan=lifespan, routes=routes)
 
 if __name__ == "__main__":
-    from turboapi.server import run
+    from turboapi.serving.server import run
     run(app, {"port": 0, "workers": int(sys.argv[1])})
     print("after run", flush=True)
 """
@@ -796,7 +796,7 @@ def test_a_privileged_port_is_one_line(tmp_path):
         [
             "import encodings.idna, os",
             "from turboapi.errors import ListenError",
-            "from turboapi.listeners import open_listeners",
+            "from turboapi.serving.listeners import open_listeners",
             "os.setuid(65534)",
             "try: open_listeners('127.0.0.1', 1, workers=1, backlog=1)",
             "except ListenError as error: print(error)",

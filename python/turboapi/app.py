@@ -1,4 +1,4 @@
-"""TurboAPI, a FastAPI that serves itself, and the options that its routes have more. Not here: how it serves (server.py)."""
+"""TurboAPI, a FastAPI that serves itself, and the options that its routes have more. Not here: how it serves (serving/server.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BODY_BYTES_MAX = 2**40
 
 
 def _record(routes: list[Any], blocking: bool | None, body_bytes_max: int | None) -> None:
-    """Writes the options on the route that was added last, where `plan.compile_app` finds them. FastAPI never sees them."""
+    """Writes the options on the route that was added last, where `compile_app` of plan/routes.py finds them. FastAPI never sees them."""
     if blocking is not None:
         if not isinstance(blocking, bool):
             raise TypeError(f"blocking is {blocking!r}, allowed are True, False and None")
@@ -100,6 +100,6 @@ class TurboAPI(RouteOptions, fastapi.FastAPI):
         Raises:
             SystemExit: The server could not start, or ended by an error; what was wrong has been said on stderr.
         """
-        from turboapi import server
+        from turboapi.serving import server
 
         server.run(self, {"host": host, "port": port, "workers": workers, **options})

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import server
 from .config import Config, allowed_in_words, choices_of, kind_of, option_name, variable_name
 from .errors import LoadError, StartError
+from .serving import server
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,7 +100,7 @@ class VersionAction(argparse.Action):
 def version() -> str:
     """The version of the extension module, or what is known of it when it is not built."""
     try:
-        from turboapi import __version__
+        from ._core import __version__
     except ImportError as error:
         return f"unknown ({error})"
     return __version__
@@ -122,7 +122,7 @@ def run_routes(options: dict[str, Any]) -> int:
     if not isinstance(app, FastAPI):
         print(f"{target} is a {type(app).__name__}: all its requests go through its own ASGI call")
         return 0
-    from .plan import compile_app
+    from .plan.routes import compile_app
 
     rows = []
     for entry in compile_app(app):

@@ -19,12 +19,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, Never
 
-from .alarm import Alarm, ignore
-from .config import Config
-from .errors import StartError
+from ..config import Config
+from ..errors import StartError
 from .listeners import Listeners
 from .relief import Relief
 from .server import STOP_SIGNALS, Loader, Threads, end_process, load, prepare, stop_seconds_max, tell
+from .signals import Alarm, ignore
 
 logger = logging.getLogger("turboapi")
 
@@ -97,7 +97,7 @@ class Processes:
                     ", ".join(others),
                 )
         # Each worker needs it, and FastAPI with it: a fork that has them serves half a second earlier, and shares their memory.
-        importlib.import_module("turboapi.worker")
+        importlib.import_module("turboapi.serving.worker")
         with self._alarm, selectors.DefaultSelector() as selector:
             self._selector = selector
             selector.register(self._alarm.descriptor, selectors.EVENT_READ)

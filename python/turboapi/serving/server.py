@@ -26,12 +26,12 @@ from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Never
 
+from ..config import CONNECTIONS_MAX, Config, connections_max, descriptors_wanted, stray_variables
+from ..errors import ListenError, StartError
 from . import cores
-from .alarm import Alarm
-from .config import CONNECTIONS_MAX, Config, connections_max, descriptors_wanted, stray_variables
-from .errors import ListenError, StartError
 from .listeners import Listeners, Share, activated, inherit, open_place
 from .relief import Relief
+from .signals import Alarm
 
 logger = logging.getLogger("turboapi")
 
@@ -176,7 +176,7 @@ class WorkerThread:
         self, app: Any, config: Config, share: Share, index: int, handoff: Any, *, is_alone: bool, ring: Callable[[], None]
     ) -> None:
         # By name, as a worker needs the extension module and this file does not.
-        worker = importlib.import_module("turboapi.worker").Worker
+        worker = importlib.import_module("turboapi.serving.worker").Worker
         self.index = index
         self.share = share
         self.is_ready = False

@@ -22,10 +22,13 @@ from fastapi.exceptions import HTTPException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from . import _core, answers, memory, plan, refusals, state, watchdog
-from .asgi import TASK_NAME, Gateway
-from .config import Config
-from .errors import StartError
+from .. import _core
+from ..asgi import TASK_NAME, Gateway
+from ..config import Config
+from ..errors import StartError
+from ..plan import answers, routes
+from ..watching import memory, refusals, watchdog
+from . import state
 from .lifespan import Lifespan
 from .listeners import Share
 
@@ -379,7 +382,7 @@ class Hooks:
         self._is_changing = False
         self.answers_unmatched = False
         self.redirect_slashes = False
-        self.routes: list[tuple[str, list[str], str, plan.NativeRoute | None, int | None]] = []
+        self.routes: list[tuple[str, list[str], str, routes.NativeRoute | None, int | None]] = []
 
     def refresh(self) -> None:
         """Reads the app's routes."""
@@ -391,7 +394,7 @@ class Hooks:
             return
         self._version = self._quick_version()
         self.routes = []
-        for entry in plan.compile_app(self._app):
+        for entry in routes.compile_app(self._app):
             # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
             is_everything = entry.template == "" and entry.native is None
             self.routes.append(

@@ -17,8 +17,8 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import Config
-from .errors import ListenError
+from ..config import Config
+from ..errors import ListenError
 
 #: Linux spreads connections over the sockets of one port by a hash. Elsewhere one of them would get all: one worker accepts.
 SPREADS = sys.platform == "linux"

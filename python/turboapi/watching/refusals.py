@@ -4,7 +4,7 @@
 import logging
 from collections.abc import Mapping
 
-from .config import Config
+from ..config import Config
 
 logger = logging.getLogger("turboapi")
 
