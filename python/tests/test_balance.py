@@ -22,7 +22,7 @@ import pytest
 
 from turboapi.errors import ListenError
 from turboapi.serving.listeners import activated, inherit, open_unix
-from turboapi.serving.server import is_free_threaded
+from turboapi.serving.loading import is_free_threaded
 from turboapi.testing import TestServer
 
 APP = """

@@ -30,8 +30,8 @@ from turboapi.config import Config, connections_max, stray_variables
 from turboapi.errors import ConfigError, ListenError
 from turboapi.serving import cores, state
 from turboapi.serving.listeners import open_listeners
+from turboapi.serving.loading import is_free_threaded
 from turboapi.serving.processes import end_in_words
-from turboapi.serving.server import is_free_threaded
 from turboapi.serving.signals import Alarm
 
 LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"

@@ -18,7 +18,9 @@ from typing import Any, NoReturn
 
 from .config import Config, allowed_in_words, choices_of, kind_of, option_name, variable_name
 from .errors import LoadError, StartError
-from .serving import server
+from .serving.loading import Loader
+from .serving.server import run
+from .watching.log import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = options.pop("command")
         return command(options)
     except StartError as error:
-        server.say(error)
+        say(error)
         return 1
 
 
@@ -109,7 +111,7 @@ def version() -> str:
 def run_serve(options: dict[str, Any]) -> int:
     """`turboapi serve`."""
     target = Target.of(options)
-    server.run(server.Loader(target.load), options)
+    run(Loader(target.load), options)
     return 0
 
 

@@ -1,7 +1,7 @@
 """`TestServer`: the real server, on a socket, inside the calling process, for tests of apps and of turboapi itself.
 
 One worker on one thread; started and stopped in milliseconds. Not here: signals, worker processes, logging: those are the
-server's (server.py), and a test of them starts `turboapi serve` as a process.
+server's (serving/server.py), and a test of them starts `turboapi serve` as a process.
 """
 
 import threading

@@ -4,7 +4,7 @@ The parent stays single-threaded (a fork copies one thread only) and keeps the l
 queues at a worker that died is served by its successor. A child hears from its parent over a socket, and ends in good order when
 that closes: no worker outlives its server.
 
-Not here: what runs in a child, which is `Threads` of server.py with one worker.
+Not here: what runs in a child, which is `Threads` of threads.py with one worker.
 """
 
 import atexit
@@ -21,10 +21,12 @@ from typing import Any, Never
 
 from ..config import Config
 from ..errors import StartError
+from .ending import end_process, stop_seconds_max
 from .listeners import Listeners
+from .loading import Loader, load, prepare
 from .relief import Relief
-from .server import STOP_SIGNALS, Loader, Threads, end_process, load, prepare, stop_seconds_max, tell
-from .signals import Alarm, ignore
+from .signals import STOP_SIGNALS, Alarm, ignore
+from .threads import Threads, tell
 
 logger = logging.getLogger("turboapi")
 

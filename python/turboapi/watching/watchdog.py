@@ -216,7 +216,7 @@ def place_of(function: Any) -> tuple[str, str] | None:
 OUR_FOLDER = Path(__file__).parents[1]
 
 #: Where the frames that lead to every handler end: in what serves requests, and what runs a callback.
-BORDERS = ((str(OUR_FOLDER / "serving" / "worker.py"), "select"), (asyncio.events.__file__, "_run"))
+BORDERS = ((str(OUR_FOLDER / "serving" / "selector.py"), "select"), (asyncio.events.__file__, "_run"))
 
 
 def own_part(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
