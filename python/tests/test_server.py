@@ -32,7 +32,7 @@ from turboapi.serving import cores, state
 from turboapi.serving.listeners import open_listeners
 from turboapi.serving.loading import is_free_threaded
 from turboapi.serving.processes import end_in_words
-from turboapi.serving.signals import Alarm
+from turboapi.serving.signals import Signals
 
 LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
 
@@ -396,7 +396,7 @@ def test_state_is_found_from_tasks_and_threads_of_the_worker():
 
 
 def test_alarm():
-    with Alarm([signal.SIGUSR1]) as alarm:
+    with Signals([signal.SIGUSR1]) as alarm:
         assert alarm.read() == []
         alarm.ring()
         assert select.select([alarm.descriptor], [], [], 5)[0]
@@ -413,7 +413,7 @@ def test_alarm_outside_of_the_main_thread():
     heard = []
 
     def run():
-        with Alarm([signal.SIGUSR1]) as alarm:
+        with Signals([signal.SIGUSR1]) as alarm:
             alarm.ring()
             heard.append(bool(select.select([alarm.descriptor], [], [], 5)[0]))
 

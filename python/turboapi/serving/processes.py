@@ -25,7 +25,7 @@ from .ending import end_process, stop_seconds_max
 from .listeners import Listeners
 from .loading import Loader, load, prepare
 from .relief import Relief
-from .signals import STOP_SIGNALS, Alarm, ignore
+from .signals import STOP_SIGNALS, Signals, ignore
 from .threads import Threads, tell
 
 logger = logging.getLogger("turboapi")
@@ -72,7 +72,7 @@ class Processes:
         self._config = config
         self._listeners = listeners
         self._handoff = handoff
-        self._alarm = Alarm(SIGNALS)
+        self._signals = Signals(SIGNALS)
         self._children: dict[int, Child] = {}  # by pid
         self._deaths: dict[int, int] = {}  # by index: deaths in a row of workers that had not settled
         self._due: dict[int, float] = {}  # by index: when its replacement is forked
@@ -100,9 +100,9 @@ class Processes:
                 )
         # Each worker needs it, and FastAPI with it: a fork that has them serves half a second earlier, and shares their memory.
         importlib.import_module("turboapi.serving.worker")
-        with self._alarm, selectors.DefaultSelector() as selector:
+        with self._signals, selectors.DefaultSelector() as selector:
             self._selector = selector
-            selector.register(self._alarm.descriptor, selectors.EVENT_READ)
+            selector.register(self._signals.descriptor, selectors.EVENT_READ)
             try:
                 for index in range(self._config.workers or 1):
                     self._fork(index)
@@ -118,11 +118,11 @@ class Processes:
 
     def _look(self, speakers: list[Child]) -> None:
         """Takes in what signals and children have to tell, then does what is due."""
-        for number in self._alarm.read():
+        for number in self._signals.read():
             if number != signal.SIGCHLD:
                 self._on_stop_signal(signal.Signals(number))
         for child in speakers:
-            self._listen(child)
+            self._hear(child)
         for child in list(self._children.values()):
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
@@ -174,7 +174,7 @@ class Processes:
         for child in self._children.values():
             tell(child.link, b"d")
 
-    def _listen(self, child: Child) -> None:
+    def _hear(self, child: Child) -> None:
         """Takes in what a child has said, without waiting for more."""
         try:
             said = child.link.recv(65_536)
@@ -195,7 +195,7 @@ class Processes:
         """A child has ended: replaces it, or ends the server if it is one of the first set and never was ready."""
         del self._children[child.pid]
         if child.link in self._selector.get_map():
-            self._listen(child)
+            self._hear(child)
         if child.link in self._selector.get_map():  # a program that the app started may hold the other end
             self._selector.unregister(child.link)
         child.link.close()
@@ -245,7 +245,7 @@ class Processes:
     def _fork(self, index: int) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        # A signal that meets the child before it has its own handlers would be written to the parent's alarm.
+        # A signal that meets the child before it has its own handlers would be written to the parent's socket.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
@@ -290,7 +290,7 @@ class Processes:
         # The parent's exit functions are the parent's: one that removes a folder would do so under its feet.
         atexit._clear()
         signal.set_wakeup_fd(-1)
-        self._alarm.close()
+        self._signals.close()
         if self._relief is not None:
             self._relief.abandon()
         self._selector.close()

@@ -24,7 +24,7 @@ def ignore(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing. SIG_IGN would be inherited by the programs that an app starts; this is not."""
 
 
-class Alarm:
+class Signals:
     """Signals and `ring()` make `descriptor` readable; `read()` says which. A context manager that puts everything back.
 
     Off the main thread Python allows no signal handlers; there only `ring()` is heard.

@@ -23,7 +23,7 @@ from .ending import end_process, stop_seconds_max
 from .listeners import Listeners, Share
 from .loading import is_free_threaded
 from .relief import Relief
-from .signals import STOP_SIGNALS, Alarm
+from .signals import STOP_SIGNALS, Signals
 
 logger = logging.getLogger("turboapi")
 
@@ -91,10 +91,11 @@ class Threads:
         self._handoff = handoff
         self._parent = parent
         self._relief: Relief | None = None  # set once all serve
-        self._alarm = Alarm(STOP_SIGNALS)
+        self._signals = Signals(STOP_SIGNALS)
         is_alone = len(indices) == 1
         self._workers = [
-            WorkerThread(app, config, listeners.share(index), index, handoff, is_alone=is_alone, ring=self._alarm.ring) for index in indices
+            WorkerThread(app, config, listeners.share(index), index, handoff, is_alone=is_alone, ring=self._signals.ring)
+            for index in indices
         ]
         self._is_announced = False
         self._deadline: float | None = None  # set once stopping
@@ -109,9 +110,9 @@ class Threads:
         Raises:
             StartError: a worker could not start; the others have been stopped.
         """
-        with self._alarm, selectors.DefaultSelector() as selector:
+        with self._signals, selectors.DefaultSelector() as selector:
             self._selector = selector
-            selector.register(self._alarm.descriptor, selectors.EVENT_READ)
+            selector.register(self._signals.descriptor, selectors.EVENT_READ)
             if self._parent is not None:
                 selector.register(self._parent, selectors.EVENT_READ)
             for worker in self._workers:
@@ -132,7 +133,7 @@ class Threads:
 
     def _look(self) -> None:
         """Takes in what signals and workers have to tell."""
-        for number in self._alarm.read():
+        for number in self._signals.read():
             if self._deadline is None:
                 level = logging.INFO if self._parent is None else logging.DEBUG
                 logger.log(level, "stopping on %s, requests in flight have %g s", signal.Signals(number).name, self._config.drain_timeout)
