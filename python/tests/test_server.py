@@ -56,6 +56,8 @@ LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
         ({}, {"TURBOAPI_PIN": "1"}, "pin", True),
         ({"server_header": ""}, {}, "server_header", ""),
         ({"host": ""}, {}, "host", ""),
+        ({"port": 8000}, {"TURBOAPI_PORT": "tcp://10.0.0.1:80"}, "port", 8000),
+        ({"uds": "/x"}, {"TURBOAPI_PORT": "tcp://10.0.0.1:80"}, "uds", "/x"),
         ({"uds": "/run/ä.sock"}, {"TURBOAPI_PORT": "80"}, "uds", "/run/ä.sock"),
         ({"uds": "/x"}, {"TURBOAPI_PORT": "80"}, "port", 8000),
         ({"port": 80}, {"TURBOAPI_UDS": "/x", "TURBOAPI_HOST": "::1"}, "host", "::1"),
@@ -91,6 +93,13 @@ def test_settings(arguments, environment, name, value):
         ({"head_timeout": 10**400}, {}, "head_timeout", "head_timeout is 1000"),
         ({"host": "a\r\nb"}, {}, "host", "host is 'a\\r\\nb', allowed is printable ASCII"),
         ({"server_header": "ü"}, {}, "server_header", "server_header is 'ü', allowed is printable ASCII"),
+        (
+            {},
+            {"TURBOAPI_PORT": "tcp://10.0.0.1:80"},
+            "TURBOAPI_PORT",
+            "TURBOAPI_PORT is 'tcp://10.0.0.1:80', allowed is a whole number from 0 "
+            "to 65535; Kubernetes sets it so for a service named turboapi: give --port",
+        ),
         ({}, {"TURBOAPI_IO": "iocp"}, "TURBOAPI_IO", "TURBOAPI_IO is 'iocp', allowed is one of auto, uring, monoio, "),
         ({}, {"TURBOAPI_PIN": "perhaps"}, "TURBOAPI_PIN", "TURBOAPI_PIN is 'perhaps', allowed is on or off"),
         ({"uds": "/x", "port": 80}, {}, "uds", "port is 80, uds is '/x': a server listens on a port, on a Unix socket or on an "),
