@@ -10,12 +10,15 @@ logger = logging.getLogger("turboapi")
 
 
 def set_up_logging(config: Config) -> None:
-    """Lets our log lines reach stderr, unless the app has set up logging itself. Then only our level is set."""
+    """Lets our log lines reach stderr, unless the app has set up logging itself. Then only our level is set.
+
+    An app that sets it up later, as it is loaded, does not get them too: each line is written once, as under uvicorn."""
     logger.setLevel(config.log_level.upper())
     if not logger.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
+        logger.propagate = False
 
 
 def say(error: StartError) -> None:
