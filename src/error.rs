@@ -178,7 +178,9 @@ impl fmt::Display for BadRequest {
             Self::UnknownTransferCoding => "transfer-encoding names an unknown coding, only chunked is known",
             Self::TransferEncodingInOldVersion => "transfer-encoding in an HTTP/1.0 request, it needs HTTP/1.1",
             Self::UnknownExpectation => "expect is unknown, only 100-continue is allowed",
-            Self::BodyTooLarge { bytes, limit } => return write!(f, "body is {bytes} bytes or more, limit is {limit}"),
+            Self::BodyTooLarge { bytes, limit } => {
+                return write!(f, "body is {bytes} bytes or more, limit is {limit} (body_bytes_max)");
+            }
             Self::InvalidChunkSize => "chunk size must be 1 to 16 hexadecimal digits and below 2^63",
             Self::InvalidChunkExtension => "chunk extension must be ;name or ;name=value",
             Self::ChunkExtensionsTooLarge { limit } => {
@@ -245,7 +247,11 @@ mod tests {
         check(head_timeout(10_000), 408, "head was not complete 10 seconds after its first byte");
         check(head_timeout(250), 408, "head was not complete 0.25 seconds after its first byte");
         check(BadRequest::BodyTimeout, 408, "body stalled or came too slowly");
-        check(BadRequest::BodyTooLarge { bytes: 9, limit: 8 }, 413, "body is 9 bytes or more, limit is 8");
+        check(
+            BadRequest::BodyTooLarge { bytes: 9, limit: 8 },
+            413,
+            "body is 9 bytes or more, limit is 8 (body_bytes_max)",
+        );
         check(BadRequest::RequestLineTooLong { limit: 8 }, 414, "request line is over the limit of 8 bytes");
         check(BadRequest::UnknownExpectation, 417, "expect is unknown, only 100-continue is allowed");
         check(BadRequest::HeadTooLarge { limit: 8 }, 431, "head is over the limit of 8 bytes");

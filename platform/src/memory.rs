@@ -1,4 +1,4 @@
-//! The memory of this process: how much of it is resident, and giving back what is free. No policy (`turboapi/memory.py` has it).
+//! The memory of this process: how much of it is resident, and giving back what is free. No policy (`turboapi/watching/memory.py` has it).
 //!
 //! Only glibc on Linux, whose heap keeps what is free until it is asked. Elsewhere there is nothing to ask.
 

@@ -47,7 +47,7 @@ impl AsyncioLoop {
         let options = PyDict::new(py);
         options.set_item("loop", event_loop)?;
         options.set_item("eager_start", true)?;
-        // A name of its own would be counted up by all workers at one place. By this one `turboapi/worker.py` finds requests at its end.
+        // A name of its own would be counted up by all workers at one place. By this one `turboapi/serving/worker.py` finds requests at its end.
         options.set_item("name", TASK_NAME)?;
         Ok(Self {
             set_running: asyncio.getattr("events")?.getattr("_set_running_loop")?.unbind(),

@@ -24,7 +24,7 @@ use crate::request::Retained;
 use crate::response::{self, Rendered, ResponseTypes};
 use crate::watchdog::Publisher;
 
-/// What `turboapi/worker.py` gives for the cases that are Python's.
+/// What `turboapi/serving/worker.py` gives for the cases that are Python's.
 pub struct Hooks {
     /// `app(exchange)`: starts the app's own ASGI call.
     pub app: Py<PyAny>,

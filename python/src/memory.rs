@@ -1,4 +1,4 @@
-//! The memory of this process, for `turboapi/memory.py`, which says when some of it is given back.
+//! The memory of this process, for `turboapi/watching/memory.py`, which says when some of it is given back.
 
 use pyo3::prelude::*;
 use turboapi_platform::memory;

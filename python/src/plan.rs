@@ -1,4 +1,4 @@
-//! A route's plan: what `turboapi/plan.py` has worked out at start, in the form in which a request can run through it.
+//! A route's plan: what `turboapi/plan/routes.py` has worked out at start, in the form in which a request can run through it.
 //!
 //! Here: the texts of a request become the arguments of a call, or the request is handed over. INVARIANT: a plan never
 //! words an error. Whatever does not convert goes to the app's own ASGI call, which says so as FastAPI does.

@@ -1,4 +1,4 @@
-//! What a worker's thread runs right now, published for the watchdog (`turboapi/watchdog.py`), which reads it from a thread
+//! What a worker's thread runs right now, published for the watchdog (`turboapi/watching/watchdog.py`), which reads it from a thread
 //! of its own. No clock, no Python and no decision here: two plain stores a request.
 
 use std::sync::Arc;

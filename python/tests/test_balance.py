@@ -24,8 +24,8 @@ import pytest
 import uvicorn
 
 from turboapi.errors import ListenError
-from turboapi.listeners import activated, inherit, open_unix
-from turboapi.server import is_free_threaded
+from turboapi.serving.listeners import activated, inherit, open_unix
+from turboapi.serving.loading import is_free_threaded
 from turboapi.testing import TestServer
 
 APP = """
@@ -498,7 +498,7 @@ def test_a_descriptor_that_is_no_listener(tmp_path):
         closed = os.dup(file.fileno())
         os.close(closed)
         for number, message in [
-            (idle.fileno(), "is a socket that does not listen; who hands it down has to call listen()"),
+            (idle.fileno(), "is a socket that does not listen; the program that hands it down has to call listen()"),
             (datagrams.fileno(), "is a socket of another kind (<AddressFamily.AF_INET"),
             (file.fileno(), "is no socket; it must be a listening one"),
             (closed, "is not open (Bad file descriptor)"),

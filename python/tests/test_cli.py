@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 
@@ -142,7 +143,11 @@ def command(*arguments, directory, **environment):
         (("serve", "mian:app"), {}, "turboapi: no module 'mian' in"),
         (("serve", "main_of_test:app", "--workers", "none"), {}, "turboapi: workers is 'none', allowed is a whole number from 1 to 1024"),
         (("serve", "main_of_test:app", "--port", "65536"), {}, "turboapi: port is 65536, allowed is a whole number from 0 to 65535"),
-        (("serve", "main_of_test:app", "--porte", "1"), {}, "turboapi: unrecognized arguments: --porte 1"),
+        (
+            ("serve", "main_of_test:app", "--porte", "1"),
+            {},
+            "turboapi: unrecognized arguments: --porte 1; did you mean --port? (`turboapi serve --help` lists",
+        ),
         (
             ("serve", "main_of_test:app"),
             {"TURBOAPI_DATE_HEADER": "maybe"},
@@ -188,3 +193,22 @@ def test_routes_of_an_app_that_is_not_fastapi(folder):
     answer = command("routes", "main_of_test:raw", directory=folder)
     assert answer.returncode == 0, answer.stderr
     assert "own ASGI call" in answer.stdout
+
+
+def test_routes_into_a_closed_pipe(tmp_path):
+    (tmp_path / "piped.py").write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "turboapi", "routes", "piped:app"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_line_is_logged_once(tmp_path):
+    (tmp_path / "logs.py").write_text("import logging\nlogging.basicConfig()\n")
+    script = "from turboapi.config import Config\nfrom turboapi.watching.log import logger, set_up_logging\n"
+    for order in ("set_up_logging(Config())\nimport logs\n", "import logs\nset_up_logging(Config())\n"):
+        command = [sys.executable, "-c", script + order + "logger.info('a line')"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stderr.count("a line") == 1

@@ -56,7 +56,7 @@ def test_the_gil_stays_off():
     code = """
 import sys
 import fastapi, pydantic, starlette.responses, anyio, multipart, httpx, hypothesis
-import turboapi, turboapi.cli, turboapi.server, turboapi.processes, turboapi.testing, turboapi._core
+import turboapi, turboapi.cli, turboapi.serving.server, turboapi.serving.processes, turboapi.testing, turboapi._core
 from turboapi.testing import TestServer
 from wire import get
 

@@ -562,7 +562,7 @@ async def later_whole():
 @pytest.mark.skipif(_core.resident_bytes() is None, reason="the C library has nothing to give back")
 def test_what_a_crowd_has_needed_goes_back(tmp_path):
     """They have all begun a body before the first of them ends it, and stay connected. The heap would keep that for good."""
-    app = APP + "\nfrom turboapi import memory\nmemory.PERIOD, memory.TIME_SHARE_MAX = 0.2, 1\n"
+    app = APP + "\nfrom turboapi.watching import memory\nmemory.PERIOD, memory.TIME_SHARE_MAX = 0.2, 1\n"
     body = b'{"name": "' + b"x" * 60_000 + b'"}'
     head, last = WHOLE + b"content-length: %d\r\n\r\n" % len(body), body[-100:]
     with Process(tmp_path, app, "--workers", "1") as server, contextlib.ExitStack() as stack:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 
 from turboapi.errors import LifespanError
-from turboapi.lifespan import Lifespan
+from turboapi.serving.lifespan import Lifespan
 
 
 def run(app, mode="auto", startup_timeout=5.0, shutdown_timeout=5.0):

@@ -1,4 +1,4 @@
-"""plan.py with its parts, without a server: which routes are native, and that a native route's parts do what FastAPI's own do."""
+"""plan/ without a server: which routes are native, and that a native route's parts do what FastAPI's own do."""
 
 import asyncio
 import functools
@@ -18,10 +18,10 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Host, Mount, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
-from turboapi import arguments, plan
-from turboapi.answers import error_app, http_exception_is_plain
-from turboapi.field import ModelField
-from turboapi.plan import NativeRoute, compile_app
+from turboapi.plan import arguments, routes
+from turboapi.plan.answers import error_app, http_exception_is_plain
+from turboapi.plan.field import ModelField
+from turboapi.plan.routes import NativeRoute, compile_app
 
 
 class Point(BaseModel):
@@ -29,7 +29,7 @@ class Point(BaseModel):
     y: int = 0
 
 
-def one(endpoint: Any, path: str = "/", app: FastAPI | None = None, **options: Any) -> plan.Entry:
+def one(endpoint: Any, path: str = "/", app: FastAPI | None = None, **options: Any) -> routes.Entry:
     app = app or FastAPI(openapi_url=None)
     app.add_api_route(path, endpoint, **options)
     return compile_app(app)[0]
@@ -181,7 +181,7 @@ def test_same_schema_as_fastapi(big_app: FastAPI, big_table: dict[tuple[str, tup
             for field in getattr(context.dependant, f"{part}_params")
         }
         assert fields.keys() == {read.name for read in (*route.parameters, *filter(None, [route.body]))}
-        for argument in plan.inspect.signature(route.endpoint, eval_str=True).parameters.values():
+        for argument in routes.inspect.signature(route.endpoint, eval_str=True).parameters.values():
             declared = arguments._declaration(argument, set(context.param_convertors))
             assert not isinstance(declared, str)
             info, annotation, is_given = declared
@@ -390,7 +390,7 @@ def test_opaque_app(app: FastAPI, reason: str) -> None:
 
 
 def test_max_body_size() -> None:
-    if "max_body_size" not in plan.inspect.signature(FastAPI).parameters:
+    if "max_body_size" not in routes.inspect.signature(FastAPI).parameters:
         pytest.skip("this FastAPI has no max_body_size")
     assert compile_app(_with(lambda app: None, max_body_size=5))[0].native is None
     assert "max_body_size" in one(no_arguments, max_body_size=5).reason
@@ -406,10 +406,10 @@ def test_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_patched_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
-    @functools.wraps(plan.fastapi.routing.run_endpoint_function)
+    @functools.wraps(routes.fastapi.routing.run_endpoint_function)
     async def traced(**options: Any) -> Any: ...
 
-    monkeypatch.setattr(plan.fastapi.routing, "run_endpoint_function", traced)
+    monkeypatch.setattr(routes.fastapi.routing, "run_endpoint_function", traced)
     assert compile_app(_with(lambda app: None))[0].reason == "fastapi.routing.run_endpoint_function was replaced"
 
 

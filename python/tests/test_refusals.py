@@ -8,9 +8,9 @@ import pytest
 from fastapi import FastAPI
 from wire import PATIENCE, Peer, get
 
-from turboapi import refusals
 from turboapi.config import Config
 from turboapi.testing import TestServer
+from turboapi.watching import refusals
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,10 @@ from turboapi.testing import TestServer
                 "accepting failed 9 time(s) for want of file descriptors or memory (`ulimit -n`, LimitNOFILE)"
             ],
         ),
-        ({"413": 1, "400": 20}, ["INFO worker 1 refused requests: 20 with 400, 1 with 413"]),
+        (
+            {"413": 1, "400": 20},
+            ["INFO worker 1 refused requests: 20 with 400, 1 with 413 (body_bytes_max is 16777216, a route may have its own)"],
+        ),
         ({"not_taken": 2}, ["INFO worker 1 reset 2 connection(s) that took nothing of their answers for 30 s"]),
     ],
 )
@@ -64,5 +67,5 @@ def test_an_attack_is_two_lines(caplog):
     lines = [record.getMessage() for record in caplog.records if "drain_timeout" not in record.getMessage()]
     assert lines[1:] == [
         "worker 0 is at its limits: 39 request(s) got 503 (handlers_in_flight_max is 1)",
-        "worker 0 refused requests: 30 with 413",
+        "worker 0 refused requests: 30 with 413 (body_bytes_max is 16777216, a route may have its own)",
     ]

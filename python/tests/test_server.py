@@ -26,13 +26,13 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import State
 
-from turboapi import cores, state
-from turboapi.alarm import Alarm
 from turboapi.config import Config, connections_max, stray_variables
 from turboapi.errors import ConfigError, ListenError
-from turboapi.listeners import open_listeners
-from turboapi.processes import end_in_words
-from turboapi.server import is_free_threaded
+from turboapi.serving import cores, state
+from turboapi.serving.listeners import open_listeners
+from turboapi.serving.loading import is_free_threaded
+from turboapi.serving.processes import end_in_words
+from turboapi.serving.signals import Signals
 
 LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
 
@@ -56,6 +56,8 @@ LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
         ({}, {"TURBOAPI_PIN": "1"}, "pin", True),
         ({"server_header": ""}, {}, "server_header", ""),
         ({"host": ""}, {}, "host", ""),
+        ({"port": 8000}, {"TURBOAPI_PORT": "tcp://10.0.0.1:80"}, "port", 8000),
+        ({"uds": "/x"}, {"TURBOAPI_PORT": "tcp://10.0.0.1:80"}, "uds", "/x"),
         ({"uds": "/run/ä.sock"}, {"TURBOAPI_PORT": "80"}, "uds", "/run/ä.sock"),
         ({"uds": "/x"}, {"TURBOAPI_PORT": "80"}, "port", 8000),
         ({"port": 80}, {"TURBOAPI_UDS": "/x", "TURBOAPI_HOST": "::1"}, "host", "::1"),
@@ -91,6 +93,13 @@ def test_settings(arguments, environment, name, value):
         ({"head_timeout": 10**400}, {}, "head_timeout", "head_timeout is 1000"),
         ({"host": "a\r\nb"}, {}, "host", "host is 'a\\r\\nb', allowed is printable ASCII"),
         ({"server_header": "ü"}, {}, "server_header", "server_header is 'ü', allowed is printable ASCII"),
+        (
+            {},
+            {"TURBOAPI_PORT": "tcp://10.0.0.1:80"},
+            "TURBOAPI_PORT",
+            "TURBOAPI_PORT is 'tcp://10.0.0.1:80', allowed is a whole number from 0 "
+            "to 65535; Kubernetes sets it so for a service named turboapi: give --port",
+        ),
         ({}, {"TURBOAPI_IO": "iocp"}, "TURBOAPI_IO", "TURBOAPI_IO is 'iocp', allowed is one of auto, uring, monoio, "),
         ({}, {"TURBOAPI_PIN": "perhaps"}, "TURBOAPI_PIN", "TURBOAPI_PIN is 'perhaps', allowed is on or off"),
         ({"uds": "/x", "port": 80}, {}, "uds", "port is 80, uds is '/x': a server listens on a port, on a Unix socket or on an "),
@@ -396,7 +405,7 @@ def test_state_is_found_from_tasks_and_threads_of_the_worker():
 
 
 def test_alarm():
-    with Alarm([signal.SIGUSR1]) as alarm:
+    with Signals([signal.SIGUSR1]) as alarm:
         assert alarm.read() == []
         alarm.ring()
         assert select.select([alarm.descriptor], [], [], 5)[0]
@@ -413,7 +422,7 @@ def test_alarm_outside_of_the_main_thread():
     heard = []
 
     def run():
-        with Alarm([signal.SIGUSR1]) as alarm:
+        with Signals([signal.SIGUSR1]) as alarm:
             alarm.ring()
             heard.append(bool(select.select([alarm.descriptor], [], [], 5)[0]))
 
@@ -486,7 +495,7 @@ routes = [Route(path, endpoint) for path, endpoint in endpoints.items()]
 app = Starlette(lifespan=lifespan, routes=routes)
 
 if __name__ == "__main__":
-    from turboapi.server import run
+    from turboapi.serving.server import run
     run(app, {"port": 0, "workers": int(sys.argv[1])})
     print("after run", flush=True)
 """
@@ -796,7 +805,7 @@ def test_a_privileged_port_is_one_line(tmp_path):
         [
             "import encodings.idna, os",
             "from turboapi.errors import ListenError",
-            "from turboapi.listeners import open_listeners",
+            "from turboapi.serving.listeners import open_listeners",
             "os.setuid(65534)",
             "try: open_listeners('127.0.0.1', 1, workers=1, backlog=1)",
             "except ListenError as error: print(error)",

@@ -12,8 +12,9 @@ import pytest
 from fastapi import Depends, FastAPI, Request
 from wire import Peer, get
 
-from turboapi import TurboAPI, watchdog
+from turboapi import TurboAPI
 from turboapi.testing import TestServer
+from turboapi.watching import watchdog
 
 TIMEOUT = 0.2
 #: Long enough to be named for sure on a busy machine, and to be named a second time if that were possible.
@@ -124,7 +125,7 @@ def test_what_holds_the_thread_is_named(path, label, function, caplog):
     assert f", in {function}" in places[-1] or f", in {function}" in places[-2], message  # or in what it calls
     assert __file__ in message
     assert "time.sleep(HOLD)" in lines or function == "hold_computing", message
-    assert not any("turboapi/worker.py" in line for line in places), message  # nothing of what leads to every handler
+    assert not any("turboapi/serving/" in line for line in places), message  # nothing of what leads to every handler
 
 
 @pytest.mark.parametrize(

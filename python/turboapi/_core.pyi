@@ -4,7 +4,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
-from .plan import NativeRoute
+from .plan.routes import NativeRoute
 
 __version__: str
 

@@ -5,9 +5,12 @@ The options of `serve` are the fields of `Config`, one each. A mistake is one li
 
 import argparse
 import dataclasses
+import difflib
 import importlib
 import importlib.util
 import inspect
+import os
+import signal
 import sys
 import sysconfig
 from collections.abc import Sequence
@@ -16,19 +19,24 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import server
 from .config import Config, allowed_in_words, choices_of, kind_of, option_name, variable_name
 from .errors import LoadError, StartError
+from .serving.loading import Loader
+from .serving.server import run
+from .watching.log import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     try:
-        options = vars(parser().parse_args(arguments))
-        command = options.pop("command")
+        found, unknown = parser().parse_known_args(arguments)
+        options = vars(found)
+        command, its_parser = options.pop("command"), options.pop("parser")
+        if unknown:
+            its_parser.error(f"unrecognized arguments: {' '.join(unknown)}{its_parser.nearest(unknown)}")
         return command(options)
     except StartError as error:
-        server.say(error)
+        say(error)
         return 1
 
 
@@ -39,6 +47,12 @@ class OneLineParser(argparse.ArgumentParser):
         print(f"turboapi: {message} (`{self.prog} --help` lists what there is)", file=sys.stderr)
         raise SystemExit(1)
 
+    def nearest(self, unknown: Sequence[str]) -> str:
+        """`; did you mean --port?`, if an option is near the first unknown one."""
+        name = next((text.partition("=")[0] for text in unknown if text.startswith("-")), "")
+        near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
@@ -47,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     commands = main_parser.add_subparsers(metavar="COMMAND", required=True)
 
     serve = commands.add_parser("serve", help="serve an app", allow_abbrev=False, formatter_class=argparse.RawTextHelpFormatter)
-    serve.set_defaults(command=run_serve)
+    serve.set_defaults(command=run_serve, parser=serve)
     add_target(serve)
     settings = serve.add_argument_group("settings", "Each can also be given in the environment, under the name in brackets.")
     for field in dataclasses.fields(Config):
@@ -56,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
         settings.add_argument(option_name(field), dest=field.name, action=action, metavar=metavar_of(field), help=help_of(field))
 
     routes = commands.add_parser("routes", help="list the routes of an app, and which of them Rust answers", allow_abbrev=False)
-    routes.set_defaults(command=run_routes)
+    routes.set_defaults(command=run_routes, parser=routes)
     add_target(routes)
     return main_parser
 
@@ -100,7 +114,7 @@ class VersionAction(argparse.Action):
 def version() -> str:
     """The version of the extension module, or what is known of it when it is not built."""
     try:
-        from turboapi import __version__
+        from ._core import __version__
     except ImportError as error:
         return f"unknown ({error})"
     return __version__
@@ -109,7 +123,7 @@ def version() -> str:
 def run_serve(options: dict[str, Any]) -> int:
     """`turboapi serve`."""
     target = Target.of(options)
-    server.run(server.Loader(target.load), options)
+    run(Loader(target.load), options)
     return 0
 
 
@@ -122,7 +136,7 @@ def run_routes(options: dict[str, Any]) -> int:
     if not isinstance(app, FastAPI):
         print(f"{target} is a {type(app).__name__}: all its requests go through its own ASGI call")
         return 0
-    from .plan import compile_app
+    from .plan.routes import compile_app
 
     rows = []
     for entry in compile_app(app):
@@ -130,8 +144,14 @@ def run_routes(options: dict[str, Any]) -> int:
         path = entry.template if entry.kind != "prefix" else f"{entry.template}/*"
         rows.append((",".join(sorted(entry.methods)) or "*", path, answered))
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-    for methods, path, answered in rows:
-        print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
+    try:
+        for methods, path, answered in rows:
+            print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        # What is left in the buffer is flushed once more at exit, and must not fail there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return 0
 
 

@@ -145,11 +145,6 @@ class Config:
         """
         environment = os.environ if environment is None else environment
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {}
-        for field in fields.values():
-            variable = variable_name(field)
-            if environment.get(variable):
-                values[field.name] = check(field, variable, read(field, variable, environment[variable]))
         chosen: dict[str, Any] = {}
         for name, value in (arguments or {}).items():
             if name not in fields:
@@ -157,11 +152,16 @@ class Config:
             if value is not None:
                 field = fields[name]
                 chosen[name] = check(field, name, read(field, name, value) if isinstance(value, str) else value)
-        # An argument says where to listen for good: another place of the environment is no contradiction.
+        # What an argument decides is not read from the environment, so a wrong value there does no harm. An argument says where to
+        # listen for good: another place of the environment is no contradiction.
+        decided = set(chosen)
         if any(name in chosen for place in PLACES for name in place):
-            values = {
-                name: value for name, value in values.items() if not any(name in place for place in PLACES if not place & chosen.keys())
-            }
+            decided |= {name for place in PLACES if not place & chosen.keys() for name in place}
+        values: dict[str, Any] = {}
+        for field in fields.values():
+            variable = variable_name(field)
+            if field.name not in decided and environment.get(variable):
+                values[field.name] = from_environment(field, variable, environment[variable])
         values |= chosen
         if sum(bool(place & values.keys()) for place in PLACES) > 1:
             raise two_places({name: values[name] for name in fields if name in values and any(name in place for place in PLACES)})
@@ -284,6 +284,21 @@ def read(field: dataclasses.Field[Any], name: str, text: str) -> Any:
         return kind(text)
     except (KeyError, ValueError) as error:
         raise refuse(field, name, text) from error
+
+
+def from_environment(field: dataclasses.Field[Any], variable: str, text: str) -> Any:
+    """The value of a field from its variable, checked."""
+    try:
+        return check(field, variable, read(field, variable, text))
+    except ConfigError as error:
+        if field.name != "port" or not text.startswith("tcp://"):
+            raise
+        raise ConfigError(
+            f"{error}; Kubernetes sets it so for a service named turboapi: give --port, or set enableServiceLinks: false in the pod",
+            setting=variable,
+            seen=text,
+            allowed=allowed_in_words(field),
+        ) from error
 
 
 def check(field: dataclasses.Field[Any], name: str, value: Any) -> Any:

@@ -1,7 +1,7 @@
 """`TestServer`: the real server, on a socket, inside the calling process, for tests of apps and of turboapi itself.
 
 One worker on one thread; started and stopped in milliseconds. Not here: signals, worker processes, logging: those are the
-server's (server.py), and a test of them starts `turboapi serve` as a process.
+server's (serving/server.py), and a test of them starts `turboapi serve` as a process.
 """
 
 import threading
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from .config import Config
 from .errors import StartError
-from .listeners import Listeners, open_place
+from .serving.listeners import Listeners, open_place
 
 #: A test's handlers are given this long to end; `drain_timeout=` and `cancel_timeout=` change it.
 TIMEOUTS = {"drain_timeout": 1.0, "cancel_timeout": 0.5, "startup_timeout": 30.0}
@@ -72,7 +72,7 @@ class TestServer:
         if self._thread is not None:
             raise RuntimeError("the server is started already, stop() it first")
         # Here, not above: the module needs the extension, and a test may want to replace it.
-        from .worker import Worker
+        from .serving.worker import Worker
 
         self._error = None
         self._is_settled.clear()

@@ -4,7 +4,7 @@ The parent stays single-threaded (a fork copies one thread only) and keeps the l
 queues at a worker that died is served by its successor. A child hears from its parent over a socket, and ends in good order when
 that closes: no worker outlives its server.
 
-Not here: what runs in a child, which is `Threads` of server.py with one worker.
+Not here: what runs in a child, which is `Threads` of threads.py with one worker.
 """
 
 import atexit
@@ -19,12 +19,14 @@ import time
 from dataclasses import dataclass
 from typing import Any, Never
 
-from .alarm import Alarm, ignore
-from .config import Config
-from .errors import StartError
+from ..config import Config
+from ..errors import StartError
+from .ending import end_process, stop_seconds_max
 from .listeners import Listeners
+from .loading import Loader, load, prepare
 from .relief import Relief
-from .server import STOP_SIGNALS, Loader, Threads, end_process, load, prepare, stop_seconds_max, tell
+from .signals import STOP_SIGNALS, Signals, ignore
+from .threads import Threads, tell
 
 logger = logging.getLogger("turboapi")
 
@@ -70,7 +72,7 @@ class Processes:
         self._config = config
         self._listeners = listeners
         self._handoff = handoff
-        self._alarm = Alarm(SIGNALS)
+        self._signals = Signals(SIGNALS)
         self._children: dict[int, Child] = {}  # by pid
         self._deaths: dict[int, int] = {}  # by index: deaths in a row of workers that had not settled
         self._due: dict[int, float] = {}  # by index: when its replacement is forked
@@ -97,10 +99,10 @@ class Processes:
                     ", ".join(others),
                 )
         # Each worker needs it, and FastAPI with it: a fork that has them serves half a second earlier, and shares their memory.
-        importlib.import_module("turboapi.worker")
-        with self._alarm, selectors.DefaultSelector() as selector:
+        importlib.import_module("turboapi.serving.worker")
+        with self._signals, selectors.DefaultSelector() as selector:
             self._selector = selector
-            selector.register(self._alarm.descriptor, selectors.EVENT_READ)
+            selector.register(self._signals.descriptor, selectors.EVENT_READ)
             try:
                 for index in range(self._config.workers or 1):
                     self._fork(index)
@@ -116,11 +118,11 @@ class Processes:
 
     def _look(self, speakers: list[Child]) -> None:
         """Takes in what signals and children have to tell, then does what is due."""
-        for number in self._alarm.read():
+        for number in self._signals.read():
             if number != signal.SIGCHLD:
                 self._on_stop_signal(signal.Signals(number))
         for child in speakers:
-            self._listen(child)
+            self._hear(child)
         for child in list(self._children.values()):
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
@@ -172,7 +174,7 @@ class Processes:
         for child in self._children.values():
             tell(child.link, b"d")
 
-    def _listen(self, child: Child) -> None:
+    def _hear(self, child: Child) -> None:
         """Takes in what a child has said, without waiting for more."""
         try:
             said = child.link.recv(65_536)
@@ -193,7 +195,7 @@ class Processes:
         """A child has ended: replaces it, or ends the server if it is one of the first set and never was ready."""
         del self._children[child.pid]
         if child.link in self._selector.get_map():
-            self._listen(child)
+            self._hear(child)
         if child.link in self._selector.get_map():  # a program that the app started may hold the other end
             self._selector.unregister(child.link)
         child.link.close()
@@ -243,7 +245,7 @@ class Processes:
     def _fork(self, index: int) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        # A signal that meets the child before it has its own handlers would be written to the parent's alarm.
+        # A signal that meets the child before it has its own handlers would be written to the parent's socket.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
@@ -288,7 +290,7 @@ class Processes:
         # The parent's exit functions are the parent's: one that removes a folder would do so under its feet.
         atexit._clear()
         signal.set_wakeup_fd(-1)
-        self._alarm.close()
+        self._signals.close()
         if self._relief is not None:
             self._relief.abandon()
         self._selector.close()

@@ -17,8 +17,8 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import Config
-from .errors import ListenError
+from ..config import Config
+from ..errors import ListenError
 
 #: Linux spreads connections over the sockets of one port by a hash. Elsewhere one of them would get all: one worker accepts.
 SPREADS = sys.platform == "linux"
@@ -397,7 +397,7 @@ def take(descriptor: int, words: str) -> socket.socket:
         raise ListenError(f"{words} is a socket of another kind ({seen}); it must be a stream of TCP or Unix")
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         listener.detach()
-        raise ListenError(f"{words} is a socket that does not listen; who hands it down has to call listen()")
+        raise ListenError(f"{words} is a socket that does not listen; the program that hands it down has to call listen()")
     listener.set_inheritable(False)
     return listener
 

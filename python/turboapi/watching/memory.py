@@ -9,7 +9,7 @@ Not here: what a connection holds (none of an idle one's buffers), Python's garb
 import asyncio
 import time
 
-from . import _core
+from .. import _core
 
 #: Seconds between two looks, which take 10 µs.
 PERIOD = 10.0

@@ -1,4 +1,4 @@
-"""Who connects to a worker whose thread is held by a handler does not wait for that: others serve them.
+"""A client that connects to a worker whose thread is held by a handler does not wait for that: others serve it.
 
 The main thread, or the parent of worker processes, does it, as it is never held itself. It sleeps until a listener or a mailbox has
 something, and looks a moment later: a worker that is well has taken it by then. So it wakes for nothing that does not connect, and ten

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
-from .errors import LifespanError
+from ..errors import LifespanError
 
 logger = logging.getLogger("turboapi")
 

@@ -1,92 +1,36 @@
 """One worker: its platform, its asyncio loop, its routes. `run` is the whole life of it, on one thread.
 
-The loop's selector is ours: where asyncio would wait for descriptors it waits in `_core`, which serves requests there. Python's own
-descriptors stay in a stock selector, whose one descriptor `_core` watches. So a service of plain functions never leaves Rust, and a
-coroutine that waits for a database is woken on this same thread.
+The loop's selector is ours (selector.py): where asyncio would wait for descriptors it waits in `_core`, which serves requests there.
+Python's own descriptors stay in a stock selector, whose one descriptor `_core` watches. So a service of plain functions never leaves
+Rust, and a coroutine that waits for a database is woken on this same thread.
 """
 
 import asyncio
 import contextlib
-import contextvars
 import functools
 import logging
-import selectors
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import HTTPException
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 
-from . import _core, answers, memory, plan, refusals, state, watchdog
-from .asgi import TASK_NAME, Gateway
-from .config import Config
-from .errors import StartError
+from .. import _core
+from ..asgi import TASK_NAME, Gateway
+from ..config import Config
+from ..errors import StartError
+from ..watching import memory, refusals, watchdog
+from . import state
+from .hooks import Hooks
 from .lifespan import Lifespan
 from .listeners import Share
+from .selector import WorkerSelector
 
 logger = logging.getLogger("turboapi")
 
 #: Response classes that are their status, headers and body and nothing else, so that `_core` may take them apart.
 PLAIN_RESPONSES = [Response, JSONResponse, HTMLResponse, PlainTextResponse, RedirectResponse]
-
-
-#: The line of a route table that leaves every request to the app's own ASGI call.
-EVERYTHING: tuple[str, list[str], str, None, None] = ("", [], "opaque", None, None)
-
-
-class WorkerSelector(selectors.BaseSelector):
-    """What the loop waits in: `_core` serves requests there, and a stock selector knows Python's own descriptors."""
-
-    def __init__(self) -> None:
-        self._stock = selectors.DefaultSelector()
-        self._select: Callable[[float | None], bool] = self._not_open
-        self.is_draining = False
-        self.on_drain_step: Callable[[], None] = lambda: None
-
-    def _not_open(self, timeout: float | None) -> bool:
-        raise RuntimeError("the selector is used before the worker is open")
-
-    def open(self, core: _core.Worker) -> None:
-        """Waits in this worker from now on."""
-        self._core = core
-        self._select = core.select
-
-    @property
-    def descriptor(self) -> int:
-        """Readable when one of Python's own descriptors is ready."""
-        return self._stock.fileno()
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        is_ready = self._select(timeout)
-        if self.is_draining:
-            self.on_drain_step()
-        return self._stock.select(0) if is_ready else []
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._stock.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._stock.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._stock.modify(fileobj, events, data)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._stock.get_map()
-
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._stock.get_key(fileobj)
-
-    def close(self) -> None:
-        # Tasks know the loop, and the loop its selector: a task that an app keeps must not keep the worker too.
-        self._select = self._not_open
-        self.on_drain_step = lambda: None
-        self._stock.close()
 
 
 class Worker:
@@ -348,111 +292,3 @@ class Worker:
             task.cancel()
         if pending:
             await asyncio.wait(pending, timeout=max(0.0, cancel_at + self._config.cancel_timeout - now()))
-
-
-class Hooks:
-    """What `_core` calls when a request needs more than its plan. Each is called on the worker's thread, within its loop.
-
-    Args:
-        take_routes: compiles the app's routes anew, after they have changed.
-        is_cancelling: whether the time of a drain is over, and requests are cancelled by us.
-        refused: logs what the server itself has refused, given as counts by name.
-    """
-
-    def __init__(
-        self,
-        app: Any,
-        loop: asyncio.AbstractEventLoop,
-        gateway: Gateway,
-        executor: ThreadPoolExecutor,
-        take_routes: Callable[[], None],
-        is_cancelling: Callable[[], bool],
-        refused: Callable[[dict[str, int]], None],
-    ) -> None:
-        self._app = app
-        self._loop = loop
-        self._gateway = gateway
-        self._executor = executor
-        self._take_routes = take_routes
-        self._is_cancelling = is_cancelling
-        self.refused = refused
-        self._is_changing = False
-        self.answers_unmatched = False
-        self.redirect_slashes = False
-        self.routes: list[tuple[str, list[str], str, plan.NativeRoute | None, int | None]] = []
-
-    def refresh(self) -> None:
-        """Reads the app's routes."""
-        self._is_changing = False
-        self._error_app = self._app
-        self._answers_http_exceptions = False
-        if not isinstance(self._app, FastAPI):
-            self.routes = [EVERYTHING]
-            return
-        self._version = self._quick_version()
-        self.routes = []
-        for entry in plan.compile_app(self._app):
-            # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
-            is_everything = entry.template == "" and entry.native is None
-            self.routes.append(
-                EVERYTHING if is_everything else (entry.template, list(entry.methods), entry.kind, entry.native, entry.body_bytes_max)
-            )
-        self._error_app = answers.error_app(self._app)
-        self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
-        self.answers_unmatched = self._answers_http_exceptions
-        self.redirect_slashes = self._app.router.redirect_slashes
-
-    def app(self, exchange: _core.Exchange) -> None:
-        """No plan covers the request, or it does not fit its plan: the app's own ASGI call."""
-        self._gateway.start(self._app, exchange)
-
-    def respond(self, exchange: _core.Exchange, response: Any) -> None:
-        """The answer streams, or does something after it: a response is an ASGI app."""
-        self._gateway.start(response, exchange)
-
-    def raised(self, exchange: _core.Exchange, exception: BaseException) -> None:
-        """A native handler raised: the app's exception handlers have it."""
-        if self._is_cancelling() and isinstance(exception, asyncio.CancelledError):
-            exchange.finish()  # nobody's mistake
-            return
-        self._gateway.start(self._error_app, exchange, **{"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__})
-
-    def http_response(self, exception: BaseException) -> Response | None:
-        """The answer to a plain HTTPException, by FastAPI's own handler, which waits for nothing."""
-        if not self._answers_http_exceptions or type(exception) not in (HTTPException, StarletteHTTPException):
-            return None
-        handling = http_exception_handler(None, exception)  # type: ignore[arg-type]
-        try:
-            handling.send(None)
-        except StopIteration as done:
-            return done.value
-        handling.close()
-        return None
-
-    def pool(self, function: Callable[..., Any], arguments: dict[str, Any], done: Callable[[Any], None]) -> asyncio.Future[Any]:
-        """Calls a function that blocks, in a thread and in a copy of the present context."""
-        context = contextvars.copy_context()
-        future = self._loop.run_in_executor(self._executor, functools.partial(context.run, function, **arguments))
-        future.add_done_callback(done)
-        return future
-
-    def moved(self, label: str, seconds: float) -> None:
-        """A route has been slow twice."""
-        logger.warning("%s took %.1f ms on the worker's own thread, it runs in the thread pool from now on", label, seconds * 1000)
-
-    def broken(self, problem: str) -> None:
-        """An app's answer contradicted itself after its head was sent."""
-        logger.error("an answer was cut: %s", problem)
-
-    def routes_changed(self) -> bool:
-        """Whether the app has other routes than were compiled. If so they are compiled anew, in a moment."""
-        if not self._is_changing and self._quick_version() != self._version:
-            self._is_changing = True
-            self._loop.call_soon(self._take_routes)
-        return self._is_changing
-
-    def _quick_version(self) -> tuple[int, int]:
-        """Changes when routes are added: a microsecond, as each path that no route has asks for it."""
-        router = self._app.router
-        count = getattr(router, "_get_routes_version", None)  # FastAPI 0.137: counts additions to included routers too
-        return (count() if count is not None else 0, len(router.routes))

@@ -4,7 +4,7 @@
 import logging
 from collections.abc import Mapping
 
-from .config import Config
+from ..config import Config
 
 logger = logging.getLogger("turboapi")
 
@@ -26,7 +26,10 @@ def log(index: int, config: Config, counts: Mapping[str, int]) -> None:
         ours.append(f"accepting failed {count} time(s) for want of file descriptors or memory (`ulimit -n`, LimitNOFILE)")
     if ours:
         logger.warning("worker %d is at its limits: %s", index, "; ".join(ours))
-    theirs = [f"{count} with {status}" for status, count in sorted(counts.items()) if status.isdigit() and status != "503"]
+    hints = {"413": f" (body_bytes_max is {limits['body_bytes_max']}, a route may have its own)"}
+    theirs = [
+        f"{count} with {status}{hints.get(status, '')}" for status, count in sorted(counts.items()) if status.isdigit() and status != "503"
+    ]
     if theirs:
         logger.info("worker %d refused requests: %s", index, ", ".join(theirs))
     if count := counts.get("not_taken"):

@@ -1,6 +1,6 @@
 """What wakes the main thread: signals, and other threads that have something to tell.
 
-Not here: what a signal means (server.py, processes.py). No Python runs in a signal handler: the interpreter's own C handler
+Not here: what a signal means (threads.py, processes.py). No Python runs in a signal handler: the interpreter's own C handler
 writes the signal's number into a socket, and the main thread, which waits on it, reads it there.
 """
 
@@ -12,6 +12,10 @@ from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+#: SIGHUP comes when the terminal is closed, from the shell and from the kernel: a second one is no second wish. By default it ends a
+#: program at once, which leaves a Unix socket's file behind.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 #: The same signal again so soon is the same wish: timeout(1) signals its command and then the group, of which that is one.
 ECHO_SECONDS = 0.2
 
@@ -20,7 +24,7 @@ def ignore(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing. SIG_IGN would be inherited by the programs that an app starts; this is not."""
 
 
-class Alarm:
+class Signals:
     """Signals and `ring()` make `descriptor` readable; `read()` says which. A context manager that puts everything back.
 
     Off the main thread Python allows no signal handlers; there only `ring()` is heard.

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ._core import Activity
+from .._core import Activity
 
 logger = logging.getLogger("turboapi")
 
@@ -213,10 +213,10 @@ def place_of(function: Any) -> tuple[str, str] | None:
     return None if code is None else (code.co_filename, code.co_name)
 
 
-OUR_FOLDER = Path(__file__).parent
+OUR_FOLDER = Path(__file__).parents[1]
 
 #: Where the frames that lead to every handler end: in what serves requests, and what runs a callback.
-BORDERS = ((str(OUR_FOLDER / "worker.py"), "select"), (asyncio.events.__file__, "_run"))
+BORDERS = ((str(OUR_FOLDER / "serving" / "selector.py"), "select"), (asyncio.events.__file__, "_run"))
 
 
 def own_part(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
@@ -225,7 +225,7 @@ def own_part(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary
         if (frame.filename, frame.name) in BORDERS:
             stack = stack[depth + 1 :]
             break
-    return list(itertools.dropwhile(lambda frame: Path(frame.filename).parent == OUR_FOLDER, stack))
+    return list(itertools.dropwhile(lambda frame: OUR_FOLDER in Path(frame.filename).parents, stack))
 
 
 def stack_of(thread: int) -> list[traceback.FrameSummary]:

@@ -1,0 +1,1 @@
+"""How each route is answered: routes, and their parts. Each file is imported by its own name."""

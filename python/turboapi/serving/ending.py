@@ -1,0 +1,54 @@
+"""The end of a process: how long it may take, and by force. Not here: draining (worker.py), and who is told to stop (threads.py)."""
+
+import concurrent.futures.thread
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Never
+
+from ..config import Config
+
+logger = logging.getLogger("turboapi")
+
+
+def stop_seconds_max(config: Config) -> float:
+    """From the signal to the end by force: drain, cancel, the app's own shutdown, and a second to see it done."""
+    return config.drain_timeout + 2 * config.cancel_timeout + 1.0
+
+
+def end_process(code: int) -> Never:
+    """Ends the process now, whatever its threads do. What was written is flushed, nothing else is run."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # a closed pipe, a closed stream, none at all
+            pass
+    os._exit(code)
+
+
+def bound_exit(code: int, seconds: float, threads: set[threading.Thread]) -> None:
+    """Bounds the interpreter's wait for threads that the app left behind (a pool in a blocking call) when it exits later on."""
+    if not any(holds_up_exit(thread) for thread in threads):
+        return
+    is_exiting = threading.Event()
+
+    def guard() -> None:
+        is_exiting.wait()
+        time.sleep(seconds)
+        names = ", ".join(sorted(thread.name for thread in threads if holds_up_exit(thread)))
+        logger.warning("ending without waiting for the threads that are left: %s", names)
+        end_process(code)
+
+    threading.Thread(target=guard, name="turboapi-exit", daemon=True).start()
+    # Private, but what concurrent.futures uses: it runs before the interpreter waits for threads, atexit only after that.
+    threading._register_atexit(is_exiting.set)  # type: ignore[attr-defined]
+
+
+def holds_up_exit(thread: threading.Thread) -> bool:
+    """Whether the interpreter waits for this thread when it exits. For those of pools it does also where they are daemons, as all are
+    that a worker's thread starts."""
+    # Private, and so called since Python 3.2; without it only threads that are no daemons are seen.
+    of_pools = getattr(concurrent.futures.thread, "_threads_queues", ())
+    return thread.is_alive() and (not thread.daemon or thread in of_pools)
