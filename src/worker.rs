@@ -253,7 +253,7 @@ impl<P: Platform> Worker<P> {
         self.wheel.next().into_iter().chain(drain).chain(balance).chain(refusals).min()
     }
 
-    /// Whether there is something for `dispatch`: what a turn brought, or requests that wait for their connection's turn.
+    /// Whether there is something for `dispatch`: what a turn brought, or requests that wait for their connection's share.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.events.is_empty() || !self.waiting.is_empty()
@@ -267,7 +267,7 @@ impl<P: Platform> Worker<P> {
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
         let mut stalls = 0;
-        // Who had its share the last time comes behind the events; who has it now, the next time.
+        // A connection that had its share the last time comes behind the events; one that has it now, the next time.
         let waiting = self.waiting.len();
         for event in events.drain(..) {
             stalls += u32::from(matches!(event, Event::AcceptStalled { .. }));
@@ -280,12 +280,12 @@ impl<P: Platform> Worker<P> {
             let Some(id) = self.waiting.pop_front() else { break };
             let Some(slot) = find(&mut self.connections, id) else { continue };
             slot.is_waiting = false;
-            slot.connection.output.lend(&mut self.spare);
-            slot.connection.take_turn(&mut self.shared, handler);
+            slot.connection.wire.output.lend(&mut self.spare);
+            slot.connection.go_on(&mut self.shared, handler);
             self.settle(id);
             self.look_at_clock(&mut looked_at, id);
         }
-        // Now, as who seemed idle may have had its next request among these events.
+        // Now, as one that seemed idle may have had its next request among these events.
         for _ in 0..stalls {
             self.close_least_recently_used();
         }
@@ -301,7 +301,7 @@ impl<P: Platform> Worker<P> {
         match event {
             Event::Data { connection, buffer } => {
                 if let Some(slot) = find(&mut self.connections, connection) {
-                    slot.connection.output.lend(&mut self.spare);
+                    slot.connection.wire.output.lend(&mut self.spare);
                     slot.connection.receive(self.platform.rx(&buffer), &mut self.shared, handler);
                 }
                 self.platform.rx_release(buffer);
@@ -399,7 +399,7 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    /// Takes what other workers have handed here, also over `connections_max`: who sent it had seen room.
+    /// Takes what other workers have handed here, also over `connections_max`: the worker that sent it had seen room.
     fn take_handed(&mut self) {
         for _ in 0..RECEIVE_BATCH {
             let Some(balance) = &mut self.balance else { return };
@@ -470,7 +470,7 @@ impl<P: Platform> Worker<P> {
         let Some(slot) = find(&mut self.connections, id.connection) else {
             return Ok(false);
         };
-        slot.connection.output.lend(&mut self.spare);
+        slot.connection.wire.output.lend(&mut self.spare);
         let done = slot.connection.answer(id.number, part, &mut self.shared, handler);
         let goes_on = slot.connection.requests() != id.number;
         self.settle(id.connection);
@@ -486,7 +486,7 @@ impl<P: Platform> Worker<P> {
     pub fn read_body(&mut self, id: RequestId, taken: usize) -> bool {
         self.set_time();
         let Some(slot) = find(&mut self.connections, id.connection) else { return false };
-        slot.connection.output.lend(&mut self.spare);
+        slot.connection.wire.output.lend(&mut self.spare);
         let goes_on = slot.connection.read_body(id.number, taken, &self.shared);
         self.settle(id.connection);
         goes_on
@@ -498,15 +498,15 @@ impl<P: Platform> Worker<P> {
             return;
         };
         let connection = &mut slot.connection;
-        if connection.in_send == 0 && !connection.output.is_empty() && slot.asked_to_close.is_none() {
-            let (head, body) = connection.output.take(SEND_BYTES_MAX);
-            connection.in_send = head.len() + body.len();
+        if slot.asked_to_close.is_none()
+            && let Some((head, body)) = connection.wire.take(SEND_BYTES_MAX)
+        {
             self.platform.send(id, OutBuf { head, body });
         }
-        if connection.waits_turn() && !std::mem::replace(&mut slot.is_waiting, true) {
+        if connection.waits_share() && !std::mem::replace(&mut slot.is_waiting, true) {
             self.waiting.push_back(id);
         }
-        let spare = connection.output.reclaim();
+        let spare = connection.wire.output.reclaim();
         if let Some(reads) = connection.take_reads_change(&self.shared) {
             self.platform.want_read(id, reads);
         }
