@@ -1,4 +1,4 @@
-//! HOT PATH: HTTP/1.1 over a connection's bytes. `work_off` and `step` are the hot path; `step` is the table of all that can happen:
+//! HOT PATH: HTTP/1.1 over a connection's bytes. `step` and `end_answer` are the hot path, and the table of all that can happen:
 //!
 //! | phase | bytes | answered | the peer ends | time is over |
 //! |---|---|---|---|---|
@@ -70,8 +70,6 @@ pub(super) enum Phase {
 enum Event<'a> {
     /// Further bytes have come, at least one.
     Bytes(&'a [u8], &'a mut Scratch),
-    /// The answer is complete, or should be.
-    Answered,
     /// The peer will send nothing more.
     PeerEnded,
     /// The deadline had come at this time.
@@ -137,10 +135,10 @@ impl Http1 {
         at
     }
 
-    /// The table: what comes of an event in each phase. Of bytes it returns how many were consumed; none: they wait for more, or for the
-    /// handler.
+    /// The table, but for its column of answers, which is `end_answer`. Of bytes it returns how many were consumed; none: they wait for
+    /// more, or for the handler.
+    #[inline]
     fn step<H: Handler>(&mut self, event: Event<'_>, around: &mut Around<'_, H>) -> usize {
-        let linger = around.shared.limits.linger_timeout;
         match (&self.phase, event) {
             (Phase::Head, Event::Bytes(bytes, scratch)) => return self.take_head(bytes, scratch, around),
             (Phase::Body(_), Event::Bytes(bytes, scratch)) => return self.take_body(bytes, scratch, around),
@@ -149,24 +147,14 @@ impl Http1 {
             (Phase::Discarding { .. }, Event::Bytes(bytes, scratch)) => return self.drop_part(bytes, scratch, around),
             (Phase::Closing, Event::Bytes(bytes, _)) => return bytes.len(),
 
-            (_, Event::Answered) if !self.answer.is_complete() => self.cut(around),
-            (_, Event::Answered) if self.may_follow(around.shared) => match self.incoming {
-                None => self.phase = Phase::Head,
-                Some(_) => self.phase = discarding(around.shared),
-            },
-            (_, Event::Answered) if self.incoming.is_none() && around.wire.pending.is_empty() => {
-                self.close_after_answer(linger.min(QUIET_LINGER), around);
-            }
-            (_, Event::Answered) => self.close_after_answer(linger, around),
-
             // Requests that wait for the peer to read, or for other connections, may be whole.
             (Phase::Head, Event::PeerEnded) if waits_for_others(around) => {}
             (Phase::Head, Event::PeerEnded) if has_begun_head(around.wire) => {
-                self.refuse_here(BadRequest::CutShort, around)
+                self.refuse_here(BadRequest::CutShort, around);
             }
             (Phase::Body(_), Event::PeerEnded) => self.refuse_here(BadRequest::CutShort, around),
             (Phase::Answering, Event::PeerEnded) if self.incoming.is_some() => {
-                self.fail_body(BadRequest::CutShort, around)
+                self.fail_body(BadRequest::CutShort, around);
             }
             (Phase::Answering, Event::PeerEnded) if around.wire.pending.is_empty() => self.answer.close(),
             (Phase::Answering, Event::PeerEnded) => {}
@@ -182,7 +170,7 @@ impl Http1 {
                 self.fail_body(BadRequest::BodyTimeout, around);
             }
             (Phase::Answering, Event::Expired(_)) => {}
-            (Phase::Discarding { .. }, Event::Expired(_)) => self.close_after_answer(linger.min(QUIET_LINGER), around),
+            (Phase::Discarding { .. }, Event::Expired(_)) => self.close_quietly(around),
             (Phase::Closing, Event::Expired(_)) => self.cut(around),
 
             (_, Event::Lost) => {
@@ -191,6 +179,41 @@ impl Http1 {
             }
         }
         0
+    }
+
+    /// What comes seldom, so that `work_off` has a `step` of its own for bytes.
+    #[cold]
+    fn step_aside<H: Handler>(&mut self, event: Event<'_>, around: &mut Around<'_, H>) {
+        self.step(event, around);
+    }
+
+    /// The column of answers: it is complete, or should be; the next request may follow, or the end.
+    #[inline]
+    fn end_answer<H: Handler>(&mut self, around: &mut Around<'_, H>) {
+        if !self.answer.is_complete() && !self.complete(around) {
+            self.cut(around);
+            return;
+        }
+        around.place.idle_since = around.shared.now;
+        match self.incoming {
+            None if self.answer.keeps_alive() => self.phase = Phase::Head,
+            Some(_) if self.may_discard(around.shared) => self.phase = discarding(around.shared),
+            None if around.wire.pending.is_empty() => self.close_quietly(around),
+            _ => self.close_after_answer(around.shared.limits.linger_timeout, around),
+        }
+    }
+
+    /// Answers for a handler that has said nothing; false if it has left its answer undone.
+    #[cold]
+    fn complete<H: Handler>(&mut self, around: &mut Around<'_, H>) -> bool {
+        let preamble = &around.shared.preamble;
+        let mut answer = Answer { out: &mut around.wire.output, state: &mut self.answer, preamble };
+        if !answer.is_untouched() {
+            return false;
+        }
+        let done = answer.whole(500, &text_headers(), b"Internal Server Error");
+        debug_assert!(done.is_ok(), "an untouched answer takes a text");
+        true
     }
 
     /// Takes received bytes, and calls the handler for each request that they complete.
@@ -248,18 +271,18 @@ impl Http1 {
     /// Where the peer has ended its side: requests that are whole are answered, one that was cut short is not.
     fn heed_end<H: Handler>(&mut self, around: &mut Around<'_, H>) {
         if around.wire.has_peer_ended() {
-            self.step(Event::PeerEnded, around);
+            self.step_aside(Event::PeerEnded, around);
         }
     }
 
     /// The connection is lost.
     pub(super) fn fail<H: Handler>(&mut self, around: &mut Around<'_, H>) {
-        self.step(Event::Lost, around);
+        self.step_aside(Event::Lost, around);
     }
 
     /// Its deadline had come at `by`.
     pub(super) fn expire<H: Handler>(&mut self, by: Tick, around: &mut Around<'_, H>) {
-        self.step(Event::Expired(by), around);
+        self.step_aside(Event::Expired(by), around);
     }
 
     /// A head, or a part of one. Returns what was consumed.
@@ -495,26 +518,11 @@ impl Http1 {
         self.end_answer(around);
     }
 
-    /// The answer is complete, or should be: the next request may follow, or the end.
-    #[inline]
-    fn end_answer<H: Handler>(&mut self, around: &mut Around<'_, H>) {
-        if !self.answer.is_complete() {
-            let preamble = &around.shared.preamble;
-            let mut answer = Answer { out: &mut around.wire.output, state: &mut self.answer, preamble };
-            if answer.is_untouched() {
-                let done = answer.whole(500, &text_headers(), b"Internal Server Error");
-                debug_assert!(done.is_ok(), "an untouched answer takes a text");
-            }
-        }
-        around.place.idle_since = around.shared.now;
-        self.step(Event::Answered, around);
-    }
-
-    /// Whether a further request may follow the answer, perhaps behind a little of a body that is dropped for its sake.
-    #[inline]
-    fn may_follow(&self, shared: &Shared) -> bool {
-        let left = self.incoming.as_ref().map_or(BodyLeft::Little, |incoming| incoming.left(&shared.limits));
-        left == BodyLeft::Little && self.answer.keeps_alive()
+    /// Whether a little of a body is dropped for the sake of the connection.
+    #[cold]
+    fn may_discard(&self, shared: &Shared) -> bool {
+        let left = self.incoming.as_ref().map(|incoming| incoming.left(&shared.limits));
+        left == Some(BodyLeft::Little) && self.answer.keeps_alive()
     }
 
     /// The peer broke HTTP: one answer in its place after earlier ones, then a lingering close.
@@ -541,6 +549,11 @@ impl Http1 {
     fn close_after_answer<H: Handler>(&mut self, linger: Duration, around: &mut Around<'_, H>) {
         let how = if around.wire.has_peer_ended() { Close::AfterSend } else { Close::Linger(linger) };
         self.close_around(how, around);
+    }
+
+    /// The same, where the peer has sent nothing behind its last request as far as is known.
+    fn close_quietly<H: Handler>(&mut self, around: &mut Around<'_, H>) {
+        self.close_after_answer(around.shared.limits.linger_timeout.min(QUIET_LINGER), around);
     }
 
     fn close_around<H: Handler>(&mut self, how: Close, around: &mut Around<'_, H>) {
