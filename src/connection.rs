@@ -4,9 +4,9 @@
 mod http1;
 mod body;
 mod shared;
+mod place;
 mod wire;
 mod pending;
-mod place;
 
 use std::net::SocketAddr;
 
