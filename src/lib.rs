@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod worker;
+mod admission;
 pub mod balance;
 pub mod connection;
 pub mod http;

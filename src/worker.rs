@@ -1,4 +1,5 @@
-//! One core: turns the platform, feeds connections, keeps their time, drains. No HTTP here (`connection.rs`), no CPython.
+//! One core: turns the platform, feeds connections, keeps their time, drains. No HTTP here (`connection/http1.rs`), no CPython, and
+//! not who may connect (`admission.rs`).
 //!
 //! [`Worker::turn`] may block and never calls the handler; [`Worker::dispatch`] calls it and never blocks. The caller can so
 //! let go of whatever the handler needs (the interpreter) around the one and hold it during the other.
@@ -10,8 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use slab::Slab;
 use turboapi_platform::handoff::{Arrival, Seat};
-use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform, Wait, WatchId, socket};
+use turboapi_platform::{Close, ConnectionId, Event, OutBuf, Platform, Wait, WatchId, socket};
 
+use crate::admission::{Admission, Drain, MAILBOX, least_recently_used};
 use crate::balance::{Balance, RECEIVE_BATCH, Spread};
 use crate::connection::{Connection, Part, Shared};
 use crate::handler::Handler;
@@ -34,14 +36,8 @@ const SPARE_BYTES_MAX: usize = 16 * 1024;
 /// handlers takes less, and its answers leave together.
 const FLUSH_AFTER: Duration = Duration::from_micros(500);
 
-/// On a drain, a connection that was busy so lately may have its next request under way already. It is given
-/// `DRAIN_GRACE` before it counts as idle; others are closed at once.
-const RECENTLY: Tick = 1000 / TICK_MILLISECONDS;
-const DRAIN_GRACE: Tick = 200 / TICK_MILLISECONDS;
-
-/// What the worker watches for its caller, and where other workers hand it connections.
+/// What the worker watches for its caller.
 const CALLER: WatchId = WatchId(0);
-const MAILBOX: WatchId = WatchId(1);
 
 /// One core's server.
 #[derive(Debug)]
@@ -56,11 +52,9 @@ pub struct Worker<P: Platform> {
     wheel: Wheel,
     due: Vec<u32>,
     started: Instant,
-    listeners: Vec<Listener>,
+    admission: Admission,
     spare: Vec<Vec<u8>>,
     drain: Option<Drain>,
-    /// None: it is the only worker.
-    balance: Option<Balance>,
     /// When the last dispatch began.
     dispatched_at: Tick,
     /// And the one before it.
@@ -74,20 +68,6 @@ struct Slot {
     asked_to_close: Option<Close>,
     /// It stands in `Worker::waiting`.
     is_waiting: bool,
-}
-
-#[derive(Debug)]
-struct Listener {
-    id: ListenerId,
-    accepts: bool,
-    spread: Spread,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Drain {
-    since: Tick,
-    deadline: Tick,
-    next_step: Tick,
 }
 
 /// What a worker has done, counted by itself alone.
@@ -133,10 +113,9 @@ impl<P: Platform> Worker<P> {
             wheel: Wheel::default(),
             due: Vec::new(),
             started,
-            listeners: Vec::new(),
+            admission: Admission::default(),
             spare: Vec::new(),
             drain: None,
-            balance: None,
             dispatched_at: 0,
             dispatched_before: 0,
             statistics: Statistics::default(),
@@ -186,16 +165,12 @@ impl<P: Platform> Worker<P> {
         self.shared.refusals.count(Refusal::Status(503), times, self.shared.now);
     }
 
-    /// Accepts from a listening socket, which the caller keeps open. All workers are given the places to listen at in the same order,
-    /// by which their listeners are numbered: a connection that is handed over says where it came in.
+    /// Accepts from a listening socket, which the caller keeps open.
     ///
     /// # Errors
     /// What the platform says.
     pub fn listen(&mut self, socket: BorrowedFd<'_>, spread: Spread) -> io::Result<()> {
-        let id = ListenerId(u32::try_from(self.listeners.len()).expect("a worker has few listeners"));
-        self.platform.listen(id, socket)?;
-        self.listeners.push(Listener { id, accepts: true, spread });
-        Ok(())
+        self.admission.listen(socket, spread, &mut self.platform)
     }
 
     /// Shares connections with the other workers from now on: some that are accepted here go to them, and theirs come here.
@@ -203,10 +178,7 @@ impl<P: Platform> Worker<P> {
     /// # Errors
     /// What the platform says.
     pub fn join(&mut self, seat: Seat) -> io::Result<()> {
-        let mut balance = Balance::new(seat, self.platform.now());
-        self.platform.watch(MAILBOX, balance.descriptor())?;
-        balance.is_watched = true;
-        self.balance = Some(balance);
+        self.admission.join(seat, &mut self.platform)?;
         self.bound_connections();
         Ok(())
     }
@@ -235,11 +207,11 @@ impl<P: Platform> Worker<P> {
             Wait::For(duration) => Wait::For(until_deadline().map_or(duration, |limit| duration.min(limit))),
         };
         self.statistics.turns += 1;
-        if let Some(balance) = self.balance.as_ref().filter(|_| wait != Wait::Poll) {
+        if let Some(balance) = self.admission.balance.as_ref().filter(|_| wait != Wait::Poll) {
             balance.wait();
         }
         let done = self.platform.turn(wait, &mut self.events);
-        if let Some(balance) = &mut self.balance {
+        if let Some(balance) = &mut self.admission.balance {
             balance.work(self.platform.now());
         }
         done
@@ -248,12 +220,12 @@ impl<P: Platform> Worker<P> {
     /// When there is something to do even if nothing happens.
     fn next_tick(&self) -> Option<Tick> {
         let drain = self.drain.as_ref().filter(|_| !self.is_drained()).map(|drain| drain.next_step);
-        let balance = self.balance.as_ref().and_then(|balance| balance.retry_at);
+        let balance = self.admission.balance.as_ref().and_then(|balance| balance.retry_at);
         let refusals = self.shared.refusals.tell_at();
         self.wheel.next().into_iter().chain(drain).chain(balance).chain(refusals).min()
     }
 
-    /// Whether there is something for `dispatch`: what a turn brought, or requests that wait for their connection's turn.
+    /// Whether there is something for `dispatch`: what a turn brought, or requests that wait for their connection's share.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.events.is_empty() || !self.waiting.is_empty()
@@ -267,7 +239,7 @@ impl<P: Platform> Worker<P> {
         let mut seen = Seen::default();
         let mut events = std::mem::take(&mut self.events);
         let mut stalls = 0;
-        // Who had its share the last time comes behind the events; who has it now, the next time.
+        // A connection that had its share the last time comes behind the events; one that has it now, the next time.
         let waiting = self.waiting.len();
         for event in events.drain(..) {
             stalls += u32::from(matches!(event, Event::AcceptStalled { .. }));
@@ -280,17 +252,19 @@ impl<P: Platform> Worker<P> {
             let Some(id) = self.waiting.pop_front() else { break };
             let Some(slot) = find(&mut self.connections, id) else { continue };
             slot.is_waiting = false;
-            slot.connection.output.lend(&mut self.spare);
-            slot.connection.take_turn(&mut self.shared, handler);
+            slot.connection.wire.output.lend(&mut self.spare);
+            slot.connection.go_on(&mut self.shared, handler);
             self.settle(id);
             self.look_at_clock(&mut looked_at, id);
         }
-        // Now, as who seemed idle may have had its next request among these events.
+        // Now, as one that seemed idle may have had its next request among these events.
         for _ in 0..stalls {
             self.close_least_recently_used();
         }
         self.expire(before_last, handler);
-        self.step_balance();
+        if self.admission.is_due(&mut self.platform, self.shared.now) {
+            self.bound_connections();
+        }
         self.step_drain(handler);
         seen.refusals = self.shared.refusals.is_due(self.shared.now);
         seen
@@ -301,7 +275,7 @@ impl<P: Platform> Worker<P> {
         match event {
             Event::Data { connection, buffer } => {
                 if let Some(slot) = find(&mut self.connections, connection) {
-                    slot.connection.output.lend(&mut self.spare);
+                    slot.connection.wire.output.lend(&mut self.spare);
                     slot.connection.receive(self.platform.rx(&buffer), &mut self.shared, handler);
                 }
                 self.platform.rx_release(buffer);
@@ -346,7 +320,7 @@ impl<P: Platform> Worker<P> {
             Event::Watch { watch: MAILBOX } => self.take_handed(),
             Event::Watch { watch: _ } => seen.watch = true,
             Event::Woken => seen.woken = true,
-            Event::ListenerGone { listener, error: _ } => self.listeners.retain(|known| known.id != listener),
+            Event::ListenerGone { listener, error: _ } => self.admission.forget(listener),
             Event::AcceptStalled { listener: _, error: _ } => self.count_stall(),
         }
         None
@@ -377,10 +351,8 @@ impl<P: Platform> Worker<P> {
 
     /// Gives a connection to the worker that should have it. It comes back if that is this one.
     fn pass(&mut self, socket: OwnedFd, arrival: Arrival) -> Option<OwnedFd> {
-        let Some(balance) = &mut self.balance else { return Some(socket) };
         let (open, max) = (self.connections.len(), self.shared.limits.connections_max);
-        let known = self.listeners.iter().find(|known| known.id == arrival.listener);
-        let back = balance.pass(socket, arrival, open, max, known.map_or(Spread::Kernel, |listener| listener.spread));
+        let back = self.admission.pass(socket, arrival, open, max);
         self.statistics.handed_over += u64::from(back.is_none());
         back
     }
@@ -391,8 +363,8 @@ impl<P: Platform> Worker<P> {
         self.generation = self.generation.wrapping_add(1);
         let slot = u32::try_from(entry.key()).expect("connections_max is below 2^32");
         let id = ConnectionId::new(slot, self.generation);
-        let connection =
-            Connection::new(id, Origin { listener, peer, local: socket::local_address(socket.as_fd()) }, &self.shared);
+        let origin = Origin { listener, peer, local: socket::local_address(socket.as_fd()) };
+        let connection = Connection::new(id, origin, &self.shared);
         entry.insert(Slot { connection, asked_to_close: None, is_waiting: false });
         if self.platform.adopt(id, socket).is_err() {
             self.connections.remove(slot as usize);
@@ -401,10 +373,10 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    /// Takes what other workers have handed here, also over `connections_max`: who sent it had seen room.
+    /// Takes what other workers have handed here, also over `connections_max`: the worker that sent it had seen room.
     fn take_handed(&mut self) {
         for _ in 0..RECEIVE_BATCH {
-            let Some(balance) = &mut self.balance else { return };
+            let Some(balance) = &mut self.admission.balance else { return };
             match balance.receive() {
                 Ok(Some((socket, arrival))) => {
                     self.statistics.taken_over += 1;
@@ -413,16 +385,16 @@ impl<P: Platform> Worker<P> {
                 Ok(None) => break,
                 Err(_) => {
                     self.count_stall();
-                    self.watch_mailbox(false);
-                    self.look_again();
+                    self.admission.watch_mailbox(false, &mut self.platform, self.shared.now);
+                    self.admission.look_again(self.shared.now);
                     self.close_least_recently_used();
                     break;
                 }
             }
         }
         // A closed mailbox stays readable for ever, and that of a worker that leaves is its successor's.
-        if self.balance.as_ref().is_some_and(Balance::is_over) {
-            self.watch_mailbox(false);
+        if self.admission.balance.as_ref().is_some_and(Balance::is_over) {
+            self.admission.watch_mailbox(false, &mut self.platform, self.shared.now);
         }
         self.bound_connections();
     }
@@ -430,36 +402,6 @@ impl<P: Platform> Worker<P> {
     fn count_stall(&mut self) {
         self.statistics.accept_stalls += 1;
         self.shared.refusals.count(Refusal::NoDescriptor, 1, self.shared.now);
-    }
-
-    fn watch_mailbox(&mut self, on: bool) {
-        let Some(balance) = self.balance.as_mut().filter(|balance| balance.is_watched != on) else { return };
-        balance.is_watched = on;
-        if !on {
-            self.platform.unwatch(MAILBOX);
-        } else if self.platform.watch(MAILBOX, balance.descriptor()).is_err() {
-            balance.is_watched = false;
-            self.look_again();
-        }
-    }
-
-    /// Has `step_balance` look again in a moment.
-    fn look_again(&mut self) {
-        if let Some(balance) = self.balance.as_mut().filter(|balance| balance.retry_at.is_none()) {
-            // Nobody tells a worker that another one has room again.
-            balance.retry_at = Some(self.shared.now + 1);
-        }
-    }
-
-    fn step_balance(&mut self) {
-        let now = self.shared.now;
-        let due = |balance: &&mut Balance| balance.retry_at.is_some_and(|at| at <= now);
-        let Some(balance) = self.balance.as_mut().filter(due) else { return };
-        balance.retry_at = None;
-        if !balance.is_over() {
-            self.watch_mailbox(true);
-        }
-        self.bound_connections();
     }
 
     /// A later answer, or a part of one. False: nobody waits for it, as the connection has gone or moved on.
@@ -472,7 +414,7 @@ impl<P: Platform> Worker<P> {
         let Some(slot) = find(&mut self.connections, id.connection) else {
             return Ok(false);
         };
-        slot.connection.output.lend(&mut self.spare);
+        slot.connection.wire.output.lend(&mut self.spare);
         let done = slot.connection.answer(id.number, part, &mut self.shared, handler);
         let goes_on = slot.connection.requests() != id.number;
         self.settle(id.connection);
@@ -488,7 +430,7 @@ impl<P: Platform> Worker<P> {
     pub fn read_body(&mut self, id: RequestId, taken: usize) -> bool {
         self.set_time();
         let Some(slot) = find(&mut self.connections, id.connection) else { return false };
-        slot.connection.output.lend(&mut self.spare);
+        slot.connection.wire.output.lend(&mut self.spare);
         let goes_on = slot.connection.read_body(id.number, taken, &self.shared);
         self.settle(id.connection);
         goes_on
@@ -500,15 +442,15 @@ impl<P: Platform> Worker<P> {
             return;
         };
         let connection = &mut slot.connection;
-        if connection.in_send == 0 && !connection.output.is_empty() && slot.asked_to_close.is_none() {
-            let (head, body) = connection.output.take(SEND_BYTES_MAX);
-            connection.in_send = head.len() + body.len();
+        if slot.asked_to_close.is_none()
+            && let Some((head, body)) = connection.wire.take(SEND_BYTES_MAX)
+        {
             self.platform.send(id, OutBuf { head, body });
         }
-        if connection.waits_turn() && !std::mem::replace(&mut slot.is_waiting, true) {
+        if connection.waits_share() && !std::mem::replace(&mut slot.is_waiting, true) {
             self.waiting.push_back(id);
         }
-        let spare = connection.output.reclaim();
+        let spare = connection.wire.output.reclaim();
         if let Some(reads) = connection.take_reads_change(&self.shared) {
             self.platform.want_read(id, reads);
         }
@@ -574,40 +516,14 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    /// Over the bound, further connections go to other workers, and wait in the kernel's backlog when all are full.
     fn bound_connections(&mut self) {
-        let max = self.shared.limits.connections_max;
-        let has_room = self.connections.len() < max;
-        let mut accepts = has_room;
-        if let Some(balance) = &self.balance {
-            balance.publish(self.connections.len(), has_room);
-            accepts = has_room || balance.others_have_room(max);
-        }
-        if !has_room {
-            self.look_again();
-        }
-        let mut has_stopped = false;
-        for listener in &mut self.listeners {
-            if listener.accepts != accepts {
-                listener.accepts = accepts;
-                has_stopped = !accepts;
-                self.platform.want_accept(listener.id, accepts);
-            }
-        }
-        if has_stopped {
-            self.shared.refusals.count(Refusal::ConnectionsMax, 1, self.shared.now);
-        }
+        self.admission.bound(self.connections.len(), &mut self.platform, &mut self.shared);
     }
 
     /// Descriptors ran short: the connection that has been idle for longest makes room.
     fn close_least_recently_used(&mut self) {
-        let oldest = self
-            .connections
-            .iter_mut()
-            .filter_map(|(_, slot)| slot.connection.idle_since().map(|since| (since, &mut slot.connection)))
-            // Within a tick one that has had an answer goes first: the request of a fresh one may wait to be read.
-            .min_by_key(|(since, connection)| (*since, connection.requests() == 0));
-        if let Some((_, connection)) = oldest {
+        let connections = self.connections.iter_mut().map(|(_, slot)| &mut slot.connection);
+        if let Some(connection) = least_recently_used(connections) {
             connection.close_unanswered(&self.shared);
             let id = connection.id();
             self.settle(id);
@@ -626,12 +542,7 @@ impl<P: Platform> Worker<P> {
         }
         self.shared.is_draining = true;
         self.drain = Some(Drain { since: self.shared.now, deadline, next_step: self.shared.now });
-        if let Some(balance) = &mut self.balance {
-            balance.leave();
-        }
-        for listener in &self.listeners {
-            self.platform.unlisten(listener.id);
-        }
+        self.admission.leave(&mut self.platform);
     }
 
     fn step_drain<H: Handler>(&mut self, handler: &mut H) {
@@ -640,24 +551,18 @@ impl<P: Platform> Worker<P> {
             return;
         };
         drain.next_step = now + 1;
-        let Drain { since, deadline, .. } = *drain;
-        if self.balance.as_ref().is_some_and(|balance| !balance.is_over()) {
+        let drain = *drain;
+        if !self.admission.is_over() {
             self.take_handed();
         }
         let mut ended = Vec::new();
         for (_, Slot { connection, .. }) in &mut self.connections {
-            if now >= deadline {
+            if now >= drain.deadline {
                 connection.fail(&mut self.shared, handler);
-            } else {
-                let closes = match connection.idle_since() {
-                    Some(idle_since) => now > since + DRAIN_GRACE || idle_since + RECENTLY < since,
-                    // A request of which only a part of the head has come within a second will not be answered any more.
-                    None => now >= since + RECENTLY && connection.has_partial_head(&self.shared),
-                };
-                if !closes {
-                    continue;
-                }
+            } else if drain.closes(connection, &self.shared) {
                 connection.close_unanswered(&self.shared);
+            } else {
+                continue;
             }
             ended.push(connection.id());
         }
@@ -669,14 +574,14 @@ impl<P: Platform> Worker<P> {
     /// Whether a listening socket is still accepted from: after a drain began, until its backlog is empty.
     #[must_use]
     pub fn listens(&self) -> bool {
-        !self.listeners.is_empty()
+        self.admission.listens()
     }
 
     /// Whether a drain has ended: nothing listens, nobody is connected, nobody was handed here.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        let is_over = self.balance.as_ref().is_none_or(Balance::is_over);
-        self.drain.is_some() && self.connections.is_empty() && self.listeners.is_empty() && is_over
+        let admits = self.admission.listens() || !self.admission.is_over();
+        self.drain.is_some() && self.connections.is_empty() && !admits
     }
 
     /// Submits what was asked for without waiting: for when a long call is ahead.

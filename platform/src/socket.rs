@@ -129,6 +129,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAdd
 }
 
 /// This end of a connection; none for a Unix socket.
+#[must_use]
 pub fn local_address(socket: BorrowedFd<'_>) -> Option<SocketAddr> {
     // SAFETY: all zero is a valid sockaddr_storage, of family "unspecified".
     let mut address: libc::sockaddr_storage = unsafe { mem::zeroed() };

@@ -561,7 +561,14 @@ def test_a_connection_says_where_it_came_in(tmp_path):
     ):
         listeners = [web, everywhere, six, both, local]
         port = {listener: listener.getsockname()[1] for listener in listeners[:-1]}
-        reach = [("127.0.0.1", port[web]), ("127.0.0.2", port[everywhere]), ("::1", port[six]), ("::1", port[both]), ("127.0.0.3", port[both]), path]
+        reach = [
+            ("127.0.0.1", port[web]),
+            ("127.0.0.2", port[everywhere]),
+            ("::1", port[six]),
+            ("::1", port[both]),
+            ("127.0.0.3", port[both]),
+            path,
+        ]
         expected = places_of_uvicorn(listeners, reach)
         assert expected[1]["server"] == ["127.0.0.2", port[everywhere]], "not 0.0.0.0"
         with Served(tmp_path, "--workers", "2", descriptors=[listener.fileno() for listener in listeners], activates=True) as served:

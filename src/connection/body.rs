@@ -1,5 +1,5 @@
 //! A request body under way: what of it is still to come, how much waits for its handler, how long it may take.
-//! What happens to a connection by it is in the parent, the chunked coding in `http/chunked`.
+//! What happens to a connection by it is in `http1`, the chunked coding in `http/chunked`.
 
 use crate::error::BadRequest;
 use crate::http::chunked::ChunkedDecoder;
@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::response::BodyLeft;
 use crate::timers::{TICK_MILLISECONDS, Tick};
 
-use super::Shared;
+use super::shared::Shared;
 
 /// A whole head, kept while its body arrives: no byte is parsed twice.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Incoming {
             }
             Rest::Chunked(decoder) => decoder.decode(bytes, body, limits)?,
         };
-        // Who sends does not wait for leave to do so.
+        // A client that sends does not wait for leave to do so.
         self.owes_continue &= consumed == 0;
         self.received += consumed as u64;
         self.received_at = now;
@@ -95,7 +95,7 @@ impl Incoming {
         }
     }
 
-    /// See [`super::Connection::move_times`].
+    /// What began at `before` begins at `now`.
     pub(super) fn move_times(&mut self, before: Tick, now: Tick) {
         let sinces = [Some(&mut self.since), Some(&mut self.received_at), self.paused_at.as_mut()];
         sinces.into_iter().flatten().filter(|since| **since == before).for_each(|since| *since = now);

@@ -1,4 +1,4 @@
-//! The bytes of a connection that have come and have to wait. What waits, and for what, is in the parent.
+//! The bytes of a connection that have come and have to wait. What waits, and for what, is in `http1`.
 
 /// Received and not yet consumed: part of a head, or requests behind the one that is being answered.
 ///

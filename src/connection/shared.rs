@@ -10,6 +10,8 @@ use crate::response::Preamble;
 use crate::router::{Params, Router};
 use crate::timers::{TICK_MILLISECONDS, Tick};
 
+use super::wire::WriteWait;
+
 /// What all connections of one worker share, and each is lent for the length of a call.
 #[derive(Debug)]
 pub struct Shared {
@@ -57,6 +59,12 @@ pub struct Ticks {
     pub write_look: Tick,
     pub(super) keep_alive: Tick,
     pub(super) linger: Tick,
+}
+
+impl Ticks {
+    pub(super) const fn write_wait(&self) -> WriteWait {
+        WriteWait { end: self.write, look: self.write_look }
+    }
 }
 
 impl Shared {

@@ -4,10 +4,15 @@
 
 use std::time::Duration;
 
+use super::http1::{Phase, QUIET_LINGER};
 use super::*;
+use crate::error::BadRequest;
+use crate::handler::{BodyUse, Ended, Outcome};
 use crate::http::encode;
 use crate::limits::Limits;
-use crate::response::Preamble;
+use crate::request::{Request, RequestId};
+use crate::response::{Answer, Preamble};
+use crate::router::{Match, Router};
 
 const LINGER: Option<Close> = Some(Close::Linger(Duration::from_secs(2)));
 const AFTER_SEND: Option<Close> = Some(Close::AfterSend);
@@ -165,8 +170,8 @@ pub(crate) fn shared(change: impl FnOnce(&mut Limits)) -> Shared {
 impl Connection {
     /// Bytes of all buffers that it holds.
     pub(crate) fn buffers_capacity(&self) -> usize {
-        let large = self.output.large.capacity() * size_of::<(usize, Bytes)>();
-        self.pending.capacity() + self.output.small.capacity() + large
+        let large = self.wire.output.large.capacity() * size_of::<(usize, Bytes)>();
+        self.wire.pending.capacity() + self.wire.output.small.capacity() + large
     }
 }
 
@@ -188,7 +193,7 @@ impl Rig {
 
     fn receive(&mut self, bytes: &[u8]) {
         let calls_before = self.handler.calls.len();
-        let was_closing = self.connection.close.is_some();
+        let was_closing = self.connection.wire.closes().is_some();
         self.connection.receive(bytes, &mut self.shared, &mut self.handler);
         assert!(!was_closing || self.handler.calls.len() == calls_before, "a call after the end");
         self.settle();
@@ -196,8 +201,8 @@ impl Rig {
 
     /// The handler takes all that it has of the body, and waits for more.
     fn take_body(&mut self) {
-        let untaken = self.connection.incoming.as_ref().map_or(0, |incoming| incoming.untaken);
-        self.connection.read_body(self.connection.requests, untaken, &self.shared);
+        let untaken = self.connection.http1.incoming.as_ref().map_or(0, |incoming| incoming.untaken);
+        self.connection.read_body(self.connection.place.requests, untaken, &self.shared);
         self.settle();
     }
 
@@ -223,7 +228,7 @@ impl Rig {
 
     /// The peer takes what it is sent; false if there is nothing.
     fn take(&mut self) -> bool {
-        if self.connection.in_send == 0 {
+        if self.connection.wire.in_send == 0 {
             return false;
         }
         self.connection.sent(&mut self.shared, &mut self.handler);
@@ -232,24 +237,24 @@ impl Rig {
     }
 
     /// The other connections have had their share; false if it does not wait for that.
-    fn take_turn(&mut self) -> bool {
-        if !self.connection.waits_turn() {
+    fn go_on(&mut self) -> bool {
+        if !self.connection.waits_share() {
             return false;
         }
-        self.connection.take_turn(&mut self.shared, &mut self.handler);
+        self.connection.go_on(&mut self.shared, &mut self.handler);
         self.settle();
         true
     }
 
     fn settle(&mut self) {
         let connection = &mut self.connection;
-        if connection.in_send == 0 && !connection.output.is_empty() {
-            let (head, body) = connection.output.take(256 * 1024);
-            connection.in_send = head.len() + body.len();
+        if connection.wire.in_send == 0 && !connection.wire.output.is_empty() {
+            let (head, body) = connection.wire.output.take(256 * 1024);
+            connection.wire.in_send = head.len() + body.len();
             self.wire.extend_from_slice(&head);
             self.wire.extend_from_slice(&body);
         }
-        drop(connection.output.reclaim());
+        drop(connection.wire.output.reclaim());
         if let Some(reads) = connection.take_reads_change(&self.shared) {
             assert_ne!(reads, self.reads, "no change");
             self.reads = reads;
@@ -257,21 +262,29 @@ impl Rig {
         assert_eq!(self.shared.in_flight, usize::from(connection.is_answering()));
         // A body that is not asked for, or not taken, has no deadline either.
         let waits_for_peer = connection
+            .http1
             .incoming
             .as_ref()
             .is_some_and(|incoming| !incoming.owes_continue && !incoming.holds_enough(&self.shared.limits));
-        let may_last =
-            connection.is_answering() && connection.unsent() == 0 && !waits_for_peer || connection.close == ABORT;
-        let may_last = may_last || connection.waits_turn() && connection.unsent() == 0;
-        let has_requests = matches!(connection.phase, Phase::Head) && !connection.pending.is_empty();
-        assert!(!connection.waits_turn() || has_requests, "it waits for nothing");
-        assert!(connection.incoming.is_none() || connection.pending.is_empty(), "bytes of a body wait behind it");
-        assert_eq!(connection.deadline().is_none(), may_last, "deadline in {:?}", connection.phase);
-        if connection.idle_since().is_some() && connection.pending.is_empty() {
-            assert_eq!(connection.pending.capacity() + connection.output.small.capacity(), 0, "idle, with a buffer");
+        let may_last = connection.is_answering() && connection.wire.unsent() == 0 && !waits_for_peer
+            || connection.wire.closes() == ABORT;
+        let may_last = may_last || connection.waits_share() && connection.wire.unsent() == 0;
+        let has_requests = matches!(connection.http1.phase, Phase::Head) && !connection.wire.pending.is_empty();
+        assert!(!connection.waits_share() || has_requests, "it waits for nothing");
+        assert!(
+            connection.http1.incoming.is_none() || connection.wire.pending.is_empty(),
+            "bytes of a body wait behind it"
+        );
+        assert_eq!(connection.deadline().is_none(), may_last, "deadline in {:?}", connection.http1.phase);
+        if connection.idle_since().is_some() && connection.wire.pending.is_empty() {
+            assert_eq!(
+                connection.wire.pending.capacity() + connection.wire.output.small.capacity(),
+                0,
+                "idle, with a buffer"
+            );
         }
-        if connection.close.is_some() {
-            assert!(connection.pending.is_empty() && !connection.is_answering());
+        if connection.wire.closes().is_some() {
+            assert!(connection.wire.pending.is_empty() && !connection.is_answering());
         }
     }
 
@@ -314,16 +327,17 @@ fn play(pieces: &[&[u8]], ends: bool, pace: Pace, change: fn(&mut Limits)) -> Se
     let mut rig = Rig::new(change);
     for piece in pieces {
         rig.receive(piece);
-        while matches!(pace, Pace::AtOnce) && (rig.answer() || rig.take() || rig.take_turn()) {}
+        while matches!(pace, Pace::AtOnce) && (rig.answer() || rig.take() || rig.go_on()) {}
     }
     if ends {
         rig.end();
     }
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     let Rig { connection, handler, wire, .. } = rig;
     let (calls, told) = (handler.calls, handler.told);
     // How long it lingers may depend on how the bytes behind the last request were cut; that it does may not.
-    let close = connection.close.map(|close| if matches!(close, Close::Linger(_)) { LINGER.unwrap() } else { close });
+    let close =
+        connection.wire.closes().map(|close| if matches!(close, Close::Linger(_)) { LINGER.unwrap() } else { close });
     Seen { calls, output: String::from_utf8(wire).unwrap(), close, told }
 }
 
@@ -678,14 +692,15 @@ fn stream(pieces: &[&[u8]], ends: bool, taking: Taking, change: fn(&mut Limits))
         if taking == Taking::AtOnce {
             rig.take_body();
         }
-        while rig.answer() || rig.take() || rig.take_turn() {}
+        while rig.answer() || rig.take() || rig.go_on() {}
     }
     if ends {
         rig.end();
     }
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     let Rig { connection, handler, wire, .. } = rig;
-    let close = connection.close.map(|close| if matches!(close, Close::Linger(_)) { LINGER.unwrap() } else { close });
+    let close =
+        connection.wire.closes().map(|close| if matches!(close, Close::Linger(_)) { LINGER.unwrap() } else { close });
     let bodies = handler.bodies.into_iter().map(|(_, body, whole)| (body.escape_ascii().to_string(), whole)).collect();
     (Seen { calls: handler.calls, output: String::from_utf8(wire).unwrap(), close, told: handler.told }, bodies)
 }
@@ -769,7 +784,11 @@ fn bodies_that_break_under_a_handler() {
         if ends {
             rig.end();
         }
-        assert_eq!((rig.connection.close, rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]), "{bad:?}");
+        assert_eq!(
+            (rig.connection.wire.closes(), rig.handler.told),
+            (ABORT, vec![(1, Told::Ended(Ended::Gone))]),
+            "{bad:?}"
+        );
     };
     let check = |bad: &str, reason| check_with(|_| {}, bad, false, reason);
     check(&chunked("/echo", "0x1\r\n"), BadRequest::InvalidChunkSize);
@@ -839,8 +858,8 @@ fn a_body_that_is_not_taken_is_not_read() {
                 sent += bytes;
             }
         }
-        given_max = given_max.max(rig.connection.incoming.as_ref().map_or(0, |incoming| incoming.untaken));
-        if rig.connection.incoming.is_some() {
+        given_max = given_max.max(rig.connection.http1.incoming.as_ref().map_or(0, |incoming| incoming.untaken));
+        if rig.connection.http1.incoming.is_some() {
             assert_eq!(rig.connection.deadline(), None, "the handler is waited for");
             second += 1000.0;
             rig.at(second).take_body();
@@ -849,7 +868,7 @@ fn a_body_that_is_not_taken_is_not_read() {
         }
     }
     assert!(given_max > 64 * 1024 && given_max <= (64 + 5 * 16) * 1024, "{given_max}");
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     assert!(rig.wire.ends_with(&[b'x'; 100]), "{:?}", rig.wire.len());
     assert_eq!((rig.reads, rig.connection.idle_since().is_some()), (true, true));
 }
@@ -867,7 +886,7 @@ fn a_streamed_body_has_its_time() {
     assert_eq!((rig.connection.deadline(), rig.reads), (Some(1000 + 51 - 30 + 1), true), "24 bytes have earned a tick");
     rig.expire_at(102.2);
     assert_eq!(String::from_utf8(rig.wire).unwrap(), refused(BadRequest::BodyTimeout));
-    assert_eq!((rig.connection.close, rig.handler.told), (LINGER, vec![(1, Told::Ended(Ended::Gone))]));
+    assert_eq!((rig.connection.wire.closes(), rig.handler.told), (LINGER, vec![(1, Told::Ended(Ended::Gone))]));
     // The idle time-out; after an answer has begun there is no 408.
     let mut rig = Rig::new(|limits| limits.body_bytes_per_second_min = 0);
     rig.handler.body_use = STREAMED;
@@ -875,7 +894,7 @@ fn a_streamed_body_has_its_time() {
     rig.at(19.0).answer();
     rig.take();
     rig.expire_at(20.1);
-    assert_eq!((rig.connection.close, rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]));
+    assert_eq!((rig.connection.wire.closes(), rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]));
 }
 
 /// The go-ahead is sent when the handler waits for the body, and to nobody else.
@@ -897,7 +916,7 @@ fn who_waits_for_a_body_asks_for_it() {
     asked.receive(b"hi");
     while asked.answer() || asked.take() {}
     assert_eq!(String::from_utf8(asked.wire).unwrap(), [CONTINUE, &ok("hi")].concat());
-    assert_eq!(asked.connection.close, None);
+    assert_eq!(asked.connection.wire.closes(), None);
     // Who sends without it needs none.
     let mut unasked = rig("/echo");
     unasked.receive(b"h");
@@ -910,7 +929,7 @@ fn who_waits_for_a_body_asks_for_it() {
     refusing.answer();
     refusing.receive(get("/never").as_bytes());
     assert_eq!(refusing.wire, last("POST /later").as_bytes());
-    assert_eq!((refusing.connection.close, refusing.handler.calls.len()), (LINGER, 1));
+    assert_eq!((refusing.connection.wire.closes(), refusing.handler.calls.len()), (LINGER, 1));
     // Nor is there a go-ahead once an answer has begun.
     let mut begun = rig("/later/stream");
     begun.answer();
@@ -918,7 +937,7 @@ fn who_waits_for_a_body_asks_for_it() {
     while begun.answer() || begun.take() {}
     let body = "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n";
     let whole = answer("200 OK", &["transfer-encoding: chunked", "connection: close"], body);
-    assert_eq!((String::from_utf8(begun.wire).unwrap(), begun.connection.close), (whole, LINGER));
+    assert_eq!((String::from_utf8(begun.wire).unwrap(), begun.connection.wire.closes()), (whole, LINGER));
 }
 
 /// What is left of a body behind its answer is dropped up to a bound, and is never taken for a request.
@@ -928,7 +947,7 @@ fn bodies_that_nobody_reads() {
         let mut rig = Rig::new(|limits| limits.linger_bytes_max = 100);
         rig.handler.body_use = STREAMED;
         rig.receive(request(&format!("POST {path}"), &[&format!("Content-Length: {length}")], body).as_bytes());
-        while rig.answer() || rig.take() || rig.take_turn() {}
+        while rig.answer() || rig.take() || rig.go_on() {}
         rig
     };
     let output = |rig: &Rig| String::from_utf8(rig.wire.clone()).unwrap();
@@ -936,7 +955,7 @@ fn bodies_that_nobody_reads() {
         let call = format!("POST {path}");
         // Little is left.
         let mut rig = play(path, 101, "x");
-        assert_eq!((output(&rig), rig.connection.close), (ok(&call), None));
+        assert_eq!((output(&rig), rig.connection.wire.closes()), (ok(&call), None));
         rig.receive(get("/no").as_bytes());
         assert_eq!(rig.handler.calls.len(), 1, "bytes of a body were taken for a request");
         let rest = [&"x".repeat(100 - get("/no").len()), get("/b").as_str()].concat();
@@ -947,13 +966,13 @@ fn bodies_that_nobody_reads() {
         // It does not come.
         let mut rig = play(path, 101, "x");
         rig.expire_at(2.1);
-        assert_eq!(rig.connection.close, Some(Close::Linger(QUIET_LINGER)));
+        assert_eq!(rig.connection.wire.closes(), Some(Close::Linger(QUIET_LINGER)));
         let mut rig = play(path, 101, "x");
         rig.end();
-        assert_eq!((rig.connection.close, output(&rig)), (AFTER_SEND, ok(&call)));
+        assert_eq!((rig.connection.wire.closes(), output(&rig)), (AFTER_SEND, ok(&call)));
         // Much is left.
         let rig = play(path, 102, "x");
-        assert_eq!((output(&rig), rig.connection.close), (last(&call), LINGER));
+        assert_eq!((output(&rig), rig.connection.wire.closes()), (last(&call), LINGER));
     }
     // Nobody knows how much is left: it turns out to be too much, or to be wrong.
     for (rest, close) in [("1\r\nx\r\n0\r\n\r\n", None), ("64\r\n", None), ("x", LINGER), ("0\r\n\rx", LINGER)] {
@@ -961,10 +980,10 @@ fn bodies_that_nobody_reads() {
         rig.handler.body_use = STREAMED;
         rig.receive(chunked("/a", "").as_bytes());
         rig.receive(rest.as_bytes());
-        assert_eq!((output(&rig), rig.connection.close), (ok("POST /a"), close), "{rest:?}");
+        assert_eq!((output(&rig), rig.connection.wire.closes()), (ok("POST /a"), close), "{rest:?}");
         if rest == "64\r\n" {
             rig.receive(&[b'x'; 96]);
-            assert_eq!(rig.connection.close, LINGER);
+            assert_eq!(rig.connection.wire.closes(), LINGER);
         }
     }
     // Who begins an answer may read on. Only at its end much that is left ends the connection.
@@ -974,7 +993,7 @@ fn bodies_that_nobody_reads() {
     rig.answer();
     rig.take();
     rig.receive(b"56789");
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     rig.receive(get("/b").as_bytes());
     assert_eq!(rig.handler.calls, ["POST /later/stream", "GET /b"]);
     // The 503 of a server that is full is one that nobody has read a body for.
@@ -987,7 +1006,7 @@ fn bodies_that_nobody_reads() {
         &mut rig.handler,
     );
     rig.connection.receive(b"yz", &mut rig.shared, &mut rig.handler);
-    assert!(matches!(rig.connection.phase, Phase::Head) && rig.handler.calls.is_empty());
+    assert!(matches!(rig.connection.http1.phase, Phase::Head) && rig.handler.calls.is_empty());
 }
 
 #[test]
@@ -1001,7 +1020,7 @@ fn more_requests_than_handlers_may_have() {
     rig.connection.receive(get("/a").as_bytes(), &mut rig.shared, &mut rig.handler);
     let head_only = &full[..full.len() - 59];
     rig.connection.receive(request("HEAD /a", &[], "").as_bytes(), &mut rig.shared, &mut rig.handler);
-    let (sent, _) = rig.connection.output.take(9999);
+    let (sent, _) = rig.connection.wire.output.take(9999);
     assert_eq!(String::from_utf8(sent).unwrap(), [full, head_only].concat());
     let whole = Part::Whole { status: 200, headers: Headers::default(), body: Bytes::new() };
     other.answer(1, whole, &mut rig.shared, &mut rig.handler).unwrap();
@@ -1068,11 +1087,11 @@ fn unread_answers_do_not_lose_the_requests_behind_them() {
     rig.receive([get("/big/70000"), get("/a"), get("/b")].concat().as_bytes());
     assert_eq!(rig.handler.calls, ["GET /big/70000"]);
     rig.end();
-    assert_eq!(rig.connection.close, None);
+    assert_eq!(rig.connection.wire.closes(), None);
     while rig.take() {}
     assert_eq!(rig.handler.calls, ["GET /big/70000", "GET /a", "GET /b"]);
     assert!(rig.wire.ends_with([ok("GET /a"), ok("GET /b")].concat().as_bytes()));
-    assert_eq!(rig.connection.close, AFTER_SEND);
+    assert_eq!(rig.connection.wire.closes(), AFTER_SEND);
 }
 
 #[test]
@@ -1110,7 +1129,7 @@ fn a_peer_that_does_not_read() {
         let stream = get(path).repeat(20_000);
         let (mut at, mut kept_max, mut unsent_max) = (0, 0, 0);
         let mut stalled_at = None;
-        while rig.handler.calls.len() < 20_000 || rig.connection.unsent() > 0 {
+        while rig.handler.calls.len() < 20_000 || rig.connection.wire.unsent() > 0 {
             // As a platform does: up to four buffers come after reading was stopped.
             for _ in 0..4 {
                 let piece = &stream.as_bytes()[at..(at + 16 * 1024).min(stream.len())];
@@ -1123,13 +1142,13 @@ fn a_peer_that_does_not_read() {
             if is_stalled {
                 stalled_at.get_or_insert(at);
                 // An answer or, when there is none to give, a read, or a turn.
-                let _ = rig.answer() || rig.take() || rig.take_turn();
-                while !rig.reads && (rig.answer() || rig.take() || rig.take_turn()) {}
+                let _ = rig.answer() || rig.take() || rig.go_on();
+                while !rig.reads && (rig.answer() || rig.take() || rig.go_on()) {}
             }
-            kept_max = kept_max.max(rig.connection.pending.len());
-            unsent_max = unsent_max.max(rig.connection.unsent());
+            kept_max = kept_max.max(rig.connection.wire.pending.len());
+            unsent_max = unsent_max.max(rig.connection.wire.unsent());
         }
-        while rig.answer() || rig.take() || rig.take_turn() {}
+        while rig.answer() || rig.take() || rig.go_on() {}
         assert!(stalled_at < Some(200_000), "{path}: {stalled_at:?} bytes were read of a peer that does not read");
         assert!(kept_max <= 32 * 1024 + 4 * 16 * 1024, "{path}: {kept_max}");
         assert!(unsent_max <= 64 * 1024 + 1100, "{path}: {unsent_max}");
@@ -1163,7 +1182,7 @@ fn reading_stops_while_enough_waits() {
 #[test]
 fn who_streams_is_told_when_to_go_on() {
     let mut rig = Rig::new(|_| {});
-    let number = |rig: &Rig| rig.connection.requests;
+    let number = |rig: &Rig| rig.connection.place.requests;
     let say = |rig: &mut Rig, part: Part| {
         rig.connection.answer(number(rig), part, &mut rig.shared, &mut rig.handler).unwrap();
         rig.settle();
@@ -1176,7 +1195,7 @@ fn who_streams_is_told_when_to_go_on() {
     assert_eq!(say(&mut rig, start()), []);
     assert_eq!(say(&mut rig, body(600_000, true)), []);
     // Several pieces leave one after the other; only then all of it has left.
-    while rig.connection.unsent() > 0 {
+    while rig.connection.wire.unsent() > 0 {
         assert_eq!(rig.handler.told, []);
         rig.take();
     }
@@ -1204,31 +1223,31 @@ fn draining() {
     let mut rig = Rig::new(|_| {});
     rig.receive([get("/later"), get("/a")].concat().as_bytes());
     rig.shared.is_draining = true;
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     assert_eq!(String::from_utf8(rig.wire).unwrap(), last("GET /later"));
-    assert_eq!((rig.connection.close, rig.handler.calls.len()), (LINGER, 1));
+    assert_eq!((rig.connection.wire.closes(), rig.handler.calls.len()), (LINGER, 1));
 
     let mut rig = Rig::new(|_| {});
     rig.receive([get("/later/stream"), get("/a")].concat().as_bytes());
     rig.answer();
     rig.shared.is_draining = true;
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     let chunked = answer("200 OK", &["transfer-encoding: chunked"], "3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n");
     assert_eq!(String::from_utf8(rig.wire).unwrap(), [chunked, last("GET /a")].concat());
-    assert_eq!(rig.connection.close, Some(Close::Linger(QUIET_LINGER)));
+    assert_eq!(rig.connection.wire.closes(), Some(Close::Linger(QUIET_LINGER)));
 }
 
 #[test]
 fn silence_and_keep_alive_time_out() {
     let mut rig = Rig::new(|_| {});
     rig.expire_at(10.1);
-    assert_eq!((rig.connection.close, rig.wire.len()), (AFTER_SEND, 0));
+    assert_eq!((rig.connection.wire.closes(), rig.wire.len()), (AFTER_SEND, 0));
 
     let mut rig = Rig::new(|_| {});
     rig.at(3.0).receive(get("/a").as_bytes());
     rig.at(4.0).take();
     rig.expire_at(79.1);
-    assert_eq!((rig.connection.close, rig.wire.len()), (AFTER_SEND, ok("GET /a").len()));
+    assert_eq!((rig.connection.wire.closes(), rig.wire.len()), (AFTER_SEND, ok("GET /a").len()));
 
     // Counted from when the peer has its answer, not from when we had it.
     let mut rig = Rig::new(|_| {});
@@ -1236,7 +1255,7 @@ fn silence_and_keep_alive_time_out() {
     rig.at(25.0).take();
     rig.at(50.0).take();
     rig.expire_at(125.1);
-    assert_eq!(rig.connection.close, AFTER_SEND);
+    assert_eq!(rig.connection.wire.closes(), AFTER_SEND);
 
     // RFC 9112 §2.2: an empty line behind a request is nothing, and no reason for a 408.
     let mut rig = Rig::new(|_| {});
@@ -1247,7 +1266,7 @@ fn silence_and_keep_alive_time_out() {
     assert_eq!(rig.connection.idle_since(), Some(0));
     let sent = rig.wire.len();
     rig.expire_at(75.1);
-    assert_eq!((rig.connection.close, rig.wire.len()), (AFTER_SEND, sent));
+    assert_eq!((rig.connection.wire.closes(), rig.wire.len()), (AFTER_SEND, sent));
 }
 
 #[test]
@@ -1259,14 +1278,14 @@ fn a_head_has_its_time_however_it_comes() {
         assert_eq!(rig.connection.deadline(), Some(141), "at {second}");
     }
     rig.expire_at(14.1);
-    assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.close), (refusal.clone(), LINGER));
+    assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.wire.closes()), (refusal.clone(), LINGER));
 
     // RFC 9110 §9.3.2: no body for who has said HEAD.
     let mut rig = Rig::new(|_| {});
     rig.receive(b"\r\nHEAD /");
     rig.expire_at(10.1);
     let bodiless = refused_head(BadRequest::HeadTimeout { timeout: Duration::from_secs(10) });
-    assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.close), (bodiless, LINGER));
+    assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.wire.closes()), (bodiless, LINGER));
 
     // The second head has a time of its own; and the one that was begun behind an answer begins when it is looked at.
     let mut rig = Rig::new(|_| {});
@@ -1301,7 +1320,7 @@ fn a_body_must_go_on_and_not_too_slowly() {
     }
     rig.expire_at(5.1);
     assert_eq!(String::from_utf8(rig.wire).unwrap(), refused(BadRequest::BodyTimeout));
-    assert_eq!((rig.connection.close, rig.handler.calls.len()), (LINGER, 0));
+    assert_eq!((rig.connection.wire.closes(), rig.handler.calls.len()), (LINGER, 0));
     // Enough bytes, and then none.
     let mut rig = Rig::new(|_| {});
     rig.receive((post(100_000) + &"x".repeat(50_000)).as_bytes());
@@ -1383,7 +1402,7 @@ fn requests_at_once_leave_others_their_turn() {
             assert_eq!(rig.connection.idle_since(), None);
             // What comes meanwhile, or leaves, does not go before.
             rig.receive(b"");
-            assert_eq!(rig.take_turn(), share * turns < 100);
+            assert_eq!(rig.go_on(), share * turns < 100);
         }
         rig.take();
         rig.take();
@@ -1396,18 +1415,18 @@ fn requests_at_once_leave_others_their_turn() {
 fn who_waits_for_a_turn_is_read_up_to_a_head_and_heard_to_the_end() {
     let mut rig = Rig::new(|limits| limits.head_bytes_max = 256);
     rig.receive(get("/a").repeat(33).as_bytes());
-    assert!(rig.connection.waits_turn() && rig.reads);
+    assert!(rig.connection.waits_share() && rig.reads);
     rig.receive(get("/a").repeat(20).as_bytes());
-    assert!(!rig.reads, "{} bytes are pending", rig.connection.pending.len());
+    assert!(!rig.reads, "{} bytes are pending", rig.connection.wire.pending.len());
     assert_eq!(rig.handler.calls.len(), 32);
     rig.take();
     assert_eq!(rig.handler.calls.len(), 32, "what has left gives no turn");
     // They came whole before the end, so they are answered.
     rig.end();
-    assert_eq!(rig.connection.close, None);
-    assert!(!rig.connection.has_partial_head(&rig.shared) && rig.take_turn() && !rig.take_turn());
+    assert_eq!(rig.connection.wire.closes(), None);
+    assert!(!rig.connection.has_partial_head(&rig.shared) && rig.go_on() && !rig.go_on());
     assert_eq!(rig.handler.calls.len(), 53);
-    assert_eq!(rig.connection.close, AFTER_SEND);
+    assert_eq!(rig.connection.wire.closes(), AFTER_SEND);
 }
 
 /// Where the platform can tell what the peer has acknowledged, who takes his answer slowly is told from who takes nothing of it.
@@ -1418,7 +1437,7 @@ fn who_takes_his_answer_slowly_has_time() {
         let mut shared = shared(|_| {});
         shared.ticks.write_look = 75;
         let mut connection = Connection::new(ConnectionId::new(0, 1), Origin::NOWHERE, &shared);
-        connection.in_send = 1000;
+        connection.wire.in_send = 1000;
         connection.set_deadline(&shared);
         let mut ended_at = None;
         while shared.now < 3000 && ended_at.is_none() {

@@ -82,18 +82,18 @@ impl Bench {
     /// What a worker does with received bytes and with what comes of them; returns how many bytes are to be sent.
     pub fn serve(&mut self, received: &[u8]) -> usize {
         let connection = &mut self.connection;
-        connection.output.lend(&mut self.spare);
+        connection.wire.output.lend(&mut self.spare);
         connection.receive(received, &mut self.shared, &mut Fixed);
         let mut bytes = 0;
-        while !connection.output.is_empty() {
-            let (mut head, body) = connection.output.take(256 * 1024);
-            connection.in_send = head.len() + body.len();
-            bytes += connection.in_send;
+        while !connection.wire.output.is_empty() {
+            let (mut head, body) = connection.wire.output.take(256 * 1024);
+            connection.wire.in_send = head.len() + body.len();
+            bytes += connection.wire.in_send;
             connection.sent(&mut self.shared, &mut Fixed);
             head.clear();
             self.spare.push(head);
         }
-        self.spare.extend(connection.output.reclaim());
+        self.spare.extend(connection.wire.output.reclaim());
         bytes
     }
 }

@@ -154,7 +154,7 @@ impl Rig {
         // A platform that was told not to read does not bring more; the peer has to take something first.
         // One that closes takes what comes, and drops it.
         while !self.reads && self.connection.wants_close().is_none() {
-            assert!(self.answer() || self.take() || self.take_turn(), "it reads no more, and nothing can change that");
+            assert!(self.answer() || self.take() || self.go_on(), "it reads no more, and nothing can change that");
         }
         self.connection.receive(piece, &mut self.shared, &mut self.handler);
         self.settle();
@@ -174,7 +174,7 @@ impl Rig {
     }
 
     fn take(&mut self) -> bool {
-        if self.connection.in_send == 0 {
+        if self.connection.wire.in_send == 0 {
             return false;
         }
         self.connection.sent(&mut self.shared, &mut self.handler);
@@ -182,22 +182,26 @@ impl Rig {
         true
     }
 
-    fn take_turn(&mut self) -> bool {
-        if !self.connection.waits_turn() {
+    fn go_on(&mut self) -> bool {
+        if !self.connection.waits_share() {
             return false;
         }
-        self.connection.take_turn(&mut self.shared, &mut self.handler);
+        self.connection.go_on(&mut self.shared, &mut self.handler);
         self.settle();
         true
     }
 
     fn settle(&mut self) {
         let connection = &mut self.connection;
-        assert!(connection.output.len() + connection.in_send <= self.unsent_max, "{} unsent", connection.output.len());
-        if connection.in_send == 0 && !connection.output.is_empty() {
-            let (head, body) = connection.output.take(usize::MAX);
-            connection.in_send = head.len() + body.len();
-            assert_ne!(connection.in_send, 0);
+        assert!(
+            connection.wire.output.len() + connection.wire.in_send <= self.unsent_max,
+            "{} unsent",
+            connection.wire.output.len()
+        );
+        if connection.wire.in_send == 0 && !connection.wire.output.is_empty() {
+            let (head, body) = connection.wire.output.take(usize::MAX);
+            connection.wire.in_send = head.len() + body.len();
+            assert_ne!(connection.wire.in_send, 0);
             self.octets.extend_from_slice(&head);
             self.octets.extend_from_slice(&body);
         }
@@ -214,13 +218,13 @@ fn play<'p>(pieces: impl Iterator<Item = &'p [u8]>, length: usize, ends: bool, p
     let mut rig = Rig::new(limits.clone(), length);
     for piece in pieces.filter(|piece| !piece.is_empty()) {
         rig.receive(piece);
-        while pace == Pace::AtOnce && (rig.answer() || rig.take() || rig.take_turn()) {}
+        while pace == Pace::AtOnce && (rig.answer() || rig.take() || rig.go_on()) {}
     }
     if ends {
         rig.connection.end(&mut rig.shared, &mut rig.handler);
         rig.settle();
     }
-    while rig.answer() || rig.take() || rig.take_turn() {}
+    while rig.answer() || rig.take() || rig.go_on() {}
     assert_eq!(rig.handler.ended, rig.handler.later, "each later answer ends once");
     let close = rig.connection.wants_close();
     assert_ne!(close, Some(Close::Abort));

@@ -228,8 +228,8 @@ fn play(given: &Given) -> (Vec<u8>, bool, bool) {
         }
     }
     let mut octets = Vec::new();
-    while !connection.output.is_empty() {
-        let (head, body) = connection.output.take(1000);
+    while !connection.wire.output.is_empty() {
+        let (head, body) = connection.wire.output.take(1000);
         assert!(head.len() + body.len() <= 1000 && head.len() + body.len() > 0);
         octets.extend([&head[..], &body].concat());
         // The peer takes it: what stands behind a large answer waits for that.
