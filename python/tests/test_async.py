@@ -17,9 +17,8 @@ import weakref
 import anyio
 import pytest
 from fastapi import Depends, FastAPI
-from wire import PATIENCE, Peer, get
-
 from turboapi.testing import TestServer
+from wire import PATIENCE, Peer, get
 
 variable = contextvars.ContextVar("variable", default="unset")
 app = FastAPI()

@@ -10,9 +10,8 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
-from wire import PATIENCE, Peer
-
 from turboapi.testing import TestServer
+from wire import PATIENCE, Peer
 
 
 def make_app():

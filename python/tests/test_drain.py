@@ -7,9 +7,8 @@ import time
 import pytest
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import StreamingResponse
-from wire import Peer
-
 from turboapi.testing import TestServer
+from wire import Peer
 
 
 def make_app(ends):

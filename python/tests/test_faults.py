@@ -18,9 +18,8 @@ from pathlib import Path
 
 import pytest
 from process import Process
-from wire import PATIENCE, Answer, Peer, get
-
 from turboapi.serving.loading import is_free_threaded
+from wire import PATIENCE, Answer, Peer, get
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="reads /proc")
 processes_only = pytest.mark.skipif(is_free_threaded(), reason="workers are threads here")

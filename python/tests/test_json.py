@@ -7,9 +7,8 @@ from fastapi import FastAPI
 from fastapi.encoders import jsonable_encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wire import Peer
-
 from turboapi.testing import TestServer
+from wire import Peer
 
 app, returned = FastAPI(), [None]
 
