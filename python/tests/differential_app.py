@@ -50,7 +50,10 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 from starlette.convertors import CONVERTOR_TYPES, StringConvertor
 from starlette.middleware.gzip import GZipMiddleware
 
-FILE = FilePath(tempfile.gettempdir()) / "turboapi-differential.txt"
+# Each run has a folder of its own: two at once must not write each other's file while it is compared.
+FOLDER = tempfile.TemporaryDirectory(prefix="turboapi-differential-")
+FILE = FilePath(FOLDER.name) / "file.txt"
+FILE.write_text("file ü", encoding="utf-8")
 
 
 class Color(str, enum.Enum):  # noqa: UP042 - jsonable_encoder has to see through this old form
@@ -857,7 +860,6 @@ def _add_opaque_routes(app: FastAPI) -> None:
 
 
 def make_app(**options: Any) -> FastAPI:
-    FILE.write_text("file ü", encoding="utf-8")
     app = FastAPI(**options)
     for add in (_add_scalar_routes, _add_head_routes, _add_body_routes, _add_answer_routes, _add_error_routes, _add_opaque_routes):
         add(app)

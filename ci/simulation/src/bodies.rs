@@ -4,7 +4,8 @@
 use turboapi_core::limits::Limits;
 use turboapi_platform::simulated::{Moment, Random};
 
-use crate::plan::MILLISECOND;
+/// Microseconds.
+pub const MILLISECOND: Moment = 1000;
 
 /// Which of the ways that a route may want its bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl Body {
                 let much = random.pick(&[1, 500, 160_000]);
                 let length = limit + 1 + random.below(much) as usize;
                 wire.length = Some(length);
-                wire.octets = crate::plan::body(token, length);
+                wire.octets = octets_of(token, length);
                 body.content.clear();
                 body.breaks = Some(Break { status: 413, at: 0, is_declared: true });
             }
@@ -282,7 +283,7 @@ impl Intake {
 /// So many bytes that nobody can take for another request's: a pattern, or requests for nobody.
 fn content(random: &mut Random, token: u32, bytes: usize) -> Vec<u8> {
     if random.chance(128) {
-        return crate::plan::body(token ^ 0x5555, bytes);
+        return octets_of(token ^ 0x5555, bytes);
     }
     let mut content = Vec::with_capacity(bytes + 64);
     for count in 0.. {
@@ -297,3 +298,16 @@ fn content(random: &mut Random, token: u32, bytes: usize) -> Vec<u8> {
 
 /// No request has the token of one and this.
 pub const BAIT: u32 = 50;
+
+/// A body that nobody can take for another request's: the token, then a pattern that depends on it.
+#[must_use]
+pub fn octets_of(token: u32, bytes: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(bytes + 8);
+    let mut word = u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    while body.len() < bytes {
+        body.extend_from_slice(&word.to_le_bytes());
+        word = word.wrapping_add(0x0101_0101_0101_0103);
+    }
+    body.truncate(bytes);
+    body
+}

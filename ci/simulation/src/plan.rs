@@ -1,7 +1,5 @@
 //! What one seed stands for: bounds, weather, what each client says and how the handler answers it. Small on purpose: a
-//! failure should be readable, and a million seeds should take minutes. How it is drawn: `plan/draw.rs`.
-
-mod draw;
+//! failure should be readable, and a million seeds should take minutes. How it is drawn: `draw.rs`.
 
 use std::time::Duration;
 
@@ -10,9 +8,6 @@ use turboapi_platform::IoConfig;
 use turboapi_platform::simulated::{Moment, Reader, Weather};
 
 use crate::bodies::{Body, OwnLimits};
-
-/// Microseconds.
-pub const MILLISECOND: Moment = 1000;
 
 /// All of one run.
 #[derive(Debug)]
@@ -227,17 +222,4 @@ impl Valid {
     pub fn says_headers(&self) -> bool {
         matches!(self.conduct.form, Form::Whole | Form::Parts { .. } | Form::FailsWithin | Form::WrongLength)
     }
-}
-
-/// A body that nobody can take for another request's: the token, then a pattern that depends on it.
-#[must_use]
-pub fn body(token: u32, bytes: usize) -> Vec<u8> {
-    let mut body = Vec::with_capacity(bytes + 8);
-    let mut word = u64::from(token).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    while body.len() < bytes {
-        body.extend_from_slice(&word.to_le_bytes());
-        word = word.wrapping_add(0x0101_0101_0101_0103);
-    }
-    body.truncate(bytes);
-    body
 }

@@ -5,12 +5,13 @@ use bytes::Bytes;
 use turboapi_core::connection::Part;
 use turboapi_core::response::{Answer, AnswerError, Headers};
 
-use crate::plan::{Form, Valid, body};
+use crate::bodies::octets_of;
+use crate::plan::{Form, Valid};
 
 /// Answers in the call.
 pub(super) fn at_once(token: u32, valid: &Valid, answer: &mut Answer<'_>) -> Result<(), AnswerError> {
     let conduct = valid.conduct;
-    let (status, body) = (conduct.status, body(token, conduct.bytes));
+    let (status, body) = (conduct.status, octets_of(token, conduct.bytes));
     match conduct.form {
         Form::Whole if conduct.bytes.is_multiple_of(2) => answer.whole(status, &headers(token, valid, None), &body),
         Form::Whole => answer.whole_shared(status, &headers(token, valid, None), body.into()),
@@ -33,7 +34,7 @@ pub(super) fn at_once(token: u32, valid: &Valid, answer: &mut Answer<'_>) -> Res
 pub(super) fn part(token: u32, valid: &Valid, step: usize) -> Part {
     let conduct = valid.conduct;
     let status = conduct.status;
-    let body = || body(token, conduct.bytes);
+    let body = || octets_of(token, conduct.bytes);
     match (conduct.form, step) {
         (Form::Whole, _) => Part::Whole { status, headers: headers(token, valid, None), body: body().into() },
         (Form::Json, _) => Part::Json { status, body: body().into() },

@@ -2,9 +2,10 @@
 
 use turboapi_platform::simulated::Moment;
 
-use super::{Answered, Facts, SEND_BYTES_MAX};
+use super::facts::{Answered, Facts, SEND_BYTES_MAX};
+use crate::bodies;
 use crate::handler::Call;
-use crate::plan::{self, Form, Item, Kind, Valid};
+use crate::plan::{Form, Item, Kind, Valid};
 use crate::response::{self, Response};
 use crate::tally::{Outcome, Tally};
 
@@ -152,7 +153,7 @@ impl Facts<'_> {
             if valid.is_bodiless() {
                 assert!(response.body.is_empty(), "{name}: a body");
             } else {
-                let body = plan::body(token, conduct.bytes);
+                let body = bodies::octets_of(token, conduct.bytes);
                 assert!(
                     response.body == body,
                     "{name}: {} bytes of body, not the {} handed over",

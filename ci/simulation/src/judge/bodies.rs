@@ -6,7 +6,7 @@ use std::time::Duration;
 use turboapi_platform::simulated::Moment;
 
 use super::calls::BUFFERS_AFTER_PAUSE;
-use super::{Answered, COMPUTED_IN_ALL_MAX, Facts, TICK, latest};
+use super::facts::{Answered, COMPUTED_IN_ALL_MAX, Facts, TICK, latest};
 use crate::handler::{Call, Progress};
 use crate::plan::{Item, Valid};
 use crate::tally::{Outcome, Tally};

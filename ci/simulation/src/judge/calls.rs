@@ -2,7 +2,7 @@
 
 use turboapi_platform::simulated::Moment;
 
-use super::{Answered, Facts, SEND_BYTES_MAX};
+use super::facts::{Answered, Facts, SEND_BYTES_MAX};
 
 /// `Data` that may follow when reading was paused, and one turn's before that.
 pub(super) const BUFFERS_AFTER_PAUSE: usize = 8;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use turboapi_platform::Close;
 use turboapi_platform::simulated::Moment;
 
-use super::{Answered, Facts, latest, micros};
+use super::facts::{Answered, Facts, latest, micros};
 use crate::plan::{Ending, Item};
 use crate::tally::{Outcome, Tally};
 

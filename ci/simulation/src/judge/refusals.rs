@@ -1,6 +1,6 @@
 //! When a 408 was sent: not early, not late.
 
-use super::{Answered, Facts, latest};
+use super::facts::{Answered, Facts, latest};
 use crate::tally::{Outcome, Tally};
 
 impl Facts<'_> {

@@ -6,9 +6,9 @@ use turboapi_core::limits::Limits;
 use turboapi_platform::IoConfig;
 use turboapi_platform::simulated::{Moment, Random, Reader, Weather};
 
-use super::{ClientPlan, Conduct, Ending, Form, Item, Kind, MILLISECOND, Plan, Valid};
-use crate::bodies::{Body, OwnLimits};
+use crate::bodies::{Body, MILLISECOND, OwnLimits};
 use crate::broken;
+use crate::plan::{ClientPlan, Conduct, Ending, Form, Item, Kind, Plan, Valid};
 
 impl Plan {
     /// Everything that this seed decides beforehand.
