@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Header, HTTPException, Query
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
+
 from turboapi import TurboAPI
 
 app = TurboAPI(title="Many routes")

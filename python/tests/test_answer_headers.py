@@ -7,11 +7,12 @@ import pytest
 from fastapi import Depends, FastAPI, HTTPException, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware
+from wire import Peer
+
 from turboapi import TurboAPI, _core
 from turboapi.config import Config
 from turboapi.errors import ConfigError
 from turboapi.testing import TestServer
-from wire import Peer
 
 TOKEN = set(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 VALUE = {9, *range(0x20, 0x7F), *range(0x80, 0x100)}

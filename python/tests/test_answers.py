@@ -14,9 +14,10 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
+from wire import PATIENCE, Peer, get
+
 from turboapi import TurboAPI
 from turboapi.testing import TestServer
-from wire import PATIENCE, Peer, get
 
 
 class Widget:

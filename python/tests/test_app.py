@@ -11,8 +11,9 @@ from typing import Any
 
 import fastapi
 import pytest
-import turboapi.app
 from fastapi.datastructures import DefaultPlaceholder
+
+import turboapi.app
 from turboapi import APIRouter, TurboAPI
 
 METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace", "api_route", "add_api_route"]

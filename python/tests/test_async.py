@@ -17,8 +17,9 @@ import weakref
 import anyio
 import pytest
 from fastapi import Depends, FastAPI
-from turboapi.testing import TestServer
 from wire import PATIENCE, Peer, get
+
+from turboapi.testing import TestServer
 
 variable = contextvars.ContextVar("variable", default="unset")
 app = FastAPI()

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+
 from turboapi.errors import ListenError
 from turboapi.serving.listeners import activated, inherit, open_unix
 from turboapi.serving.loading import is_free_threaded

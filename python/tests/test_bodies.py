@@ -14,10 +14,11 @@ from process import MIB, Process
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from test_differential import serve_ours, serve_uvicorn
+from wire import PATIENCE, Peer
+
 from turboapi import TurboAPI
 from turboapi.app import APIRouter
 from turboapi.testing import TestServer
-from wire import PATIENCE, Peer
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from turboapi import cli
 from turboapi.config import Config, option_name, variable_name
 from turboapi.errors import LoadError

@@ -10,8 +10,9 @@ from fastapi import BackgroundTasks, Depends, FastAPI
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, StreamingResponse
-from turboapi.testing import TestServer
 from wire import PATIENCE, Peer
+
+from turboapi.testing import TestServer
 
 
 def make_app():

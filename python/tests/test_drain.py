@@ -7,8 +7,9 @@ import time
 import pytest
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import StreamingResponse
-from turboapi.testing import TestServer
 from wire import Peer
+
+from turboapi.testing import TestServer
 
 
 def make_app(ends):

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 from process import Process
-from turboapi.serving.loading import is_free_threaded
 from wire import PATIENCE, Answer, Peer, get
+
+from turboapi.serving.loading import is_free_threaded
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="reads /proc")
 processes_only = pytest.mark.skipif(is_free_threaded(), reason="workers are threads here")

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
-from turboapi.testing import TestServer
 from wire import Peer, get
+
+from turboapi.testing import TestServer
 
 pytestmark = pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
 

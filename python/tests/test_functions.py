@@ -12,9 +12,10 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse
+from wire import PATIENCE, Peer, get
+
 from turboapi import TurboAPI
 from turboapi.testing import TestServer
-from wire import PATIENCE, Peer, get
 
 variable = contextvars.ContextVar("variable", default="unset")
 

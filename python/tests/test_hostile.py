@@ -19,8 +19,9 @@ from fastapi import APIRouter, Cookie, Depends, FastAPI, Form, Header, Request
 from process import MIB, Process
 from pydantic import BaseModel
 from test_differential import serve_ours, serve_uvicorn
-from turboapi import _core
 from wire import PATIENCE, Peer
+
+from turboapi import _core
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="reads /proc")
 

@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from fastapi.encoders import jsonable_encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from turboapi.testing import TestServer
 from wire import Peer
+
+from turboapi.testing import TestServer
 
 app, returned = FastAPI(), [None]
 

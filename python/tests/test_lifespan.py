@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fastapi import FastAPI
 from starlette.applications import Starlette
+
 from turboapi.errors import LifespanError
 from turboapi.serving.lifespan import Lifespan
 

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Host, Mount, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+
 from turboapi.plan import arguments, routes
 from turboapi.plan.answers import error_app, http_exception_is_plain
 from turboapi.plan.field import ModelField

@@ -6,10 +6,11 @@ import threading
 
 import pytest
 from fastapi import FastAPI
+from wire import PATIENCE, Peer, get
+
 from turboapi.config import Config
 from turboapi.testing import TestServer
 from turboapi.watching import refusals
-from wire import PATIENCE, Peer, get
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from starlette.datastructures import URL
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.routing import Router as StarletteRouter
+
 from turboapi._core import Router
 
 TABLES = int(os.environ.get("TURBOAPI_TEST_TABLES", "500"))

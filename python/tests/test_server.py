@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.datastructures import State
+
 from turboapi.config import Config, connections_max, stray_variables
 from turboapi.errors import ConfigError, ListenError
 from turboapi.serving import cores, state

@@ -5,6 +5,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 import turboapi._core as core
 from turboapi import _core
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from fastapi import FastAPI
+
 from turboapi.errors import ConfigError, LifespanError, ListenError, StartError
 from turboapi.testing import TestServer
 

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import Depends, FastAPI, Request
+from wire import Peer, get
+
 from turboapi import TurboAPI
 from turboapi.testing import TestServer
 from turboapi.watching import watchdog
-from wire import Peer, get
 
 TIMEOUT = 0.2
 #: Long enough to be named for sure on a busy machine, and to be named a second time if that were possible.

@@ -14,9 +14,10 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from wire import PATIENCE, Peer, get
+
 from turboapi import TurboAPI
 from turboapi.testing import TestServer
-from wire import PATIENCE, Peer, get
 
 
 class Model(BaseModel):
