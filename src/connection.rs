@@ -8,13 +8,12 @@ mod place;
 mod wire;
 mod pending;
 
-use bytes::Bytes;
 use turboapi_platform::{Close, ConnectionId};
 
-use crate::handler::Handler;
+use crate::answer::AnswerError;
+use crate::handler::{Handler, Part};
 use crate::refusals::Refusal;
 use crate::request::Origin;
-use crate::response::{AnswerError, Headers};
 use crate::timers::Tick;
 use http1::{Around, Http1};
 use place::Place;
@@ -227,43 +226,6 @@ impl Connection {
             (write, phase) => write.or(phase),
         };
     }
-}
-
-/// A later answer, or a part of one.
-#[derive(Debug)]
-pub enum Part {
-    /// All of it.
-    Whole {
-        /// Status code.
-        status: u16,
-        /// Header lines.
-        headers: Headers,
-        /// Body.
-        body: Bytes,
-    },
-    /// All of it, in JSON.
-    Json {
-        /// Status code.
-        status: u16,
-        /// Body.
-        body: Bytes,
-    },
-    /// Its beginning.
-    Start {
-        /// Status code.
-        status: u16,
-        /// Header lines.
-        headers: Headers,
-    },
-    /// A part of its body.
-    Body {
-        /// The bytes.
-        data: Bytes,
-        /// Whether another part follows.
-        more: bool,
-    },
-    /// The handler failed: 500 if nothing was said yet, else the connection is cut.
-    Failed,
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Failures, sorted by who must act: the peer (`BadRequest`) or the operator (`StartError`). Waiting for more bytes is not
-//! among them: that is `Parsed::NeedMore`. A handler's mistakes about its answer are in `response`.
+//! among them: that is `Parsed::NeedMore`. A handler's mistakes about its answer are in `answer`.
 
 use std::fmt;
 use std::time::Duration;

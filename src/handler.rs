@@ -1,7 +1,9 @@
 //! The seam: the only way out of the core. What is below knows HTTP and no handler; what is above knows handlers and no socket.
 
 use crate::request::{Request, RequestId};
-use crate::response::Answer;
+use bytes::Bytes;
+
+use crate::answer::{Answer, Headers};
 use crate::router::Match;
 
 /// Whether a request was answered in the call or will be later.
@@ -62,4 +64,41 @@ pub enum Ended {
     HalfClosed,
     /// The connection is gone; what is answered goes nowhere.
     Gone,
+}
+
+/// A later answer, or a part of one.
+#[derive(Debug)]
+pub enum Part {
+    /// All of it.
+    Whole {
+        /// Status code.
+        status: u16,
+        /// Header lines.
+        headers: Headers,
+        /// Body.
+        body: Bytes,
+    },
+    /// All of it, in JSON.
+    Json {
+        /// Status code.
+        status: u16,
+        /// Body.
+        body: Bytes,
+    },
+    /// Its beginning.
+    Start {
+        /// Status code.
+        status: u16,
+        /// Header lines.
+        headers: Headers,
+    },
+    /// A part of its body.
+    Body {
+        /// The bytes.
+        data: Bytes,
+        /// Whether another part follows.
+        more: bool,
+    },
+    /// The handler failed: 500 if nothing was said yet, else the connection is cut.
+    Failed,
 }

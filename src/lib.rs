@@ -5,13 +5,14 @@ pub mod worker;
 mod admission;
 pub mod balance;
 pub mod connection;
-pub mod http;
-pub mod router;
 pub mod handler;
 pub mod request;
-pub mod response;
-pub mod timers;
+pub mod answer;
+pub mod output;
+pub mod router;
+pub mod http;
 pub mod refusals;
+pub mod timers;
 pub mod limits;
 pub mod error;
 

@@ -14,12 +14,12 @@ use turboapi_platform::handoff::{Arrival, Seat};
 use turboapi_platform::{Close, ConnectionId, Event, OutBuf, Platform, Wait, WatchId, socket};
 
 use crate::admission::{Admission, Drain, MAILBOX, least_recently_used};
+use crate::answer::AnswerError;
 use crate::balance::{Balance, RECEIVE_BATCH, Spread};
-use crate::connection::{Connection, Part, Shared};
-use crate::handler::Handler;
+use crate::connection::{Connection, Shared};
+use crate::handler::{Handler, Part};
 use crate::refusals::Refusal;
 use crate::request::{Origin, RequestId};
-use crate::response::AnswerError;
 use crate::timers::{TICK_MILLISECONDS, Tick, Wheel};
 
 /// A large part is sent in pieces of so many bytes, so that a slow reader's progress can be seen (`write_timeout`).

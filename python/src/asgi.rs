@@ -14,10 +14,9 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
-use turboapi_core::connection::Part;
-use turboapi_core::handler::Ended;
+use turboapi_core::answer::{AnswerError, Headers};
+use turboapi_core::handler::{Ended, Part};
 use turboapi_core::request::RequestId;
-use turboapi_core::response::{AnswerError, Headers};
 
 use crate::coroutine::Completion;
 use crate::request::Retained;

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use turboapi_core::connection::Part;
-use turboapi_core::handler::Ended;
+use turboapi_core::handler::{Ended, Part};
 
 use crate::asgi::{Exchange, Later, Ticket};
 use crate::handler::Hooks;

@@ -2,7 +2,7 @@
 
 use pyo3::PyErr;
 use pyo3::exceptions::PyValueError;
-use turboapi_core::response::HeaderError;
+use turboapi_core::answer::HeaderError;
 
 /// A header that HTTP cannot hold: the handler's `ValueError`.
 pub fn header(error: &HeaderError) -> PyErr {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use turboapi_core::answer::Answer;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
-use turboapi_core::response::Answer;
 use turboapi_core::router::Match;
 
 use crate::asgi::{Exchange, Later, Ticket};

@@ -11,7 +11,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple, PyType};
-use turboapi_core::response::{COPY_BYTES_MAX, Headers};
+use turboapi_core::answer::Headers;
+use turboapi_core::output::COPY_BYTES_MAX;
 
 use crate::error;
 use crate::handler::Hooks;

@@ -1,11 +1,11 @@
 //! A request body under way: what of it is still to come, how much waits for its handler, how long it may take.
 //! What happens to a connection by it is in `http1`, the chunked coding in `http/chunked`.
 
+use crate::answer::BodyLeft;
 use crate::error::BadRequest;
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::head::Head;
 use crate::limits::Limits;
-use crate::response::BodyLeft;
 use crate::timers::{TICK_MILLISECONDS, Tick};
 
 use super::shared::Shared;

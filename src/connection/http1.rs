@@ -21,13 +21,13 @@ use std::time::Duration;
 
 use turboapi_platform::Close;
 
-use super::Part;
 use super::body::{Held, Incoming, Rest};
 use super::place::Place;
 use super::shared::{Scratch, Shared};
 use super::wire::Wire;
+use crate::answer::{Answer, AnswerError, AnswerState, BodyLeft, Headers};
 use crate::error::{BadRequest, Parsed};
-use crate::handler::{BodyUse, Ended, Handler, Outcome};
+use crate::handler::{BodyUse, Ended, Handler, Outcome, Part};
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::encode;
 use crate::http::framing::Framing;
@@ -35,7 +35,6 @@ use crate::http::head::{self, Head, Method, Scan};
 use crate::http::target;
 use crate::refusals::Refusal;
 use crate::request::Request;
-use crate::response::{Answer, AnswerError, AnswerState, BodyLeft, Headers};
 use crate::router::{Match, Params, Router};
 use crate::timers::{TICK_MILLISECONDS, Tick};
 

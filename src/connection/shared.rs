@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use crate::answer::Preamble;
 use crate::http::head::Head;
 use crate::limits::Limits;
 use crate::refusals::Refusals;
-use crate::response::Preamble;
 use crate::router::{Params, Router};
 use crate::timers::{TICK_MILLISECONDS, Tick};
 

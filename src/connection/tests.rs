@@ -5,13 +5,15 @@
 use std::time::Duration;
 
 use super::http1::{Phase, QUIET_LINGER};
+use bytes::Bytes;
+
 use super::*;
+use crate::answer::{Answer, Headers, Preamble};
 use crate::error::BadRequest;
 use crate::handler::{BodyUse, Ended, Outcome};
 use crate::http::encode;
 use crate::limits::Limits;
 use crate::request::{Request, RequestId};
-use crate::response::{Answer, Preamble};
 use crate::router::{Match, Router};
 
 const LINGER: Option<Close> = Some(Close::Linger(Duration::from_secs(2)));

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use turboapi_platform::Close;
 
 use super::pending::Pending;
-use crate::response::Output;
+use crate::output::Output;
 use crate::timers::{TICK_MILLISECONDS, Tick};
 
 /// Bytes that a peer had acknowledged in all.

@@ -13,12 +13,12 @@ use turboapi_platform::handoff::{Handoff, Received};
 use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
 
 use super::*;
+use crate::answer::{Answer, Headers};
 use crate::balance::BLOCKED_AFTER;
 use crate::connection::tests::{Recorder, STREAMED, Told, shared};
 use crate::handler::{Ended, Outcome};
 use crate::limits::Limits;
 use crate::request::Request;
-use crate::response::{Answer, Headers};
 
 const LISTENER: ListenerId = ListenerId(0);
 const GET: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";

@@ -4,10 +4,10 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use turboapi_core::answer::Headers;
 use turboapi_core::error::Parsed;
 use turboapi_core::http::head::{self, Head, Scan};
 use turboapi_core::limits::Limits;
-use turboapi_core::response::Headers;
 use turboapi_core::router::{Match, Params};
 use turboapi_micro::{BODY, BROWSER_REQUEST, Bench, POST_REQUEST, SMALL_REQUEST, router};
 

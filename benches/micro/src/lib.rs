@@ -1,11 +1,11 @@
 //! What the benches and the allocation test of the core share: requests as browsers and load generators send them, a
 //! handler that answers a constant, and a connection without a platform below it. No sockets, no CPython: `benches/load`.
 
+use turboapi_core::answer::{Answer, Preamble};
 use turboapi_core::connection::{Connection, Shared};
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::limits::Limits;
 use turboapi_core::request::{Origin, Request, RequestId};
-use turboapi_core::response::{Answer, Preamble};
 use turboapi_core::router::{RouteKind, RouteSpec, Router};
 use turboapi_platform::ConnectionId;
 

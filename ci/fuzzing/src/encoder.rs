@@ -5,10 +5,10 @@
 use bytes::Bytes;
 use turboapi_conformance::answers;
 use turboapi_conformance::octets::escape;
-use turboapi_core::connection::{Connection, Part, Shared};
-use turboapi_core::handler::{Ended, Handler, Outcome};
+use turboapi_core::answer::{Answer, AnswerError, Headers, Preamble};
+use turboapi_core::connection::{Connection, Shared};
+use turboapi_core::handler::{Ended, Handler, Outcome, Part};
 use turboapi_core::request::{Origin, Request, RequestId};
-use turboapi_core::response::{Answer, AnswerError, Headers, Preamble};
 use turboapi_core::router::Router;
 use turboapi_platform::{Close, ConnectionId};
 

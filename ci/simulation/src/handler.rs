@@ -6,10 +6,9 @@ mod answering;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use turboapi_core::connection::Part;
-use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
+use turboapi_core::answer::Answer;
+use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome, Part};
 use turboapi_core::request::{Request, RequestId};
-use turboapi_core::response::Answer;
 use turboapi_core::router::{Match, RouteId};
 use turboapi_core::worker::Worker;
 use turboapi_platform::simulated::{Moment, Network};

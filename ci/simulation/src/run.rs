@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use turboapi_core::answer::Preamble;
 use turboapi_core::balance::Spread;
 use turboapi_core::connection::Shared;
-use turboapi_core::response::Preamble;
 use turboapi_core::router::{RouteKind, RouteSpec, Router};
 use turboapi_core::worker::Worker;
 use turboapi_platform::referee::Referee;

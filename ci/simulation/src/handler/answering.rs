@@ -2,8 +2,8 @@
 //! about it, is in the parent.
 
 use bytes::Bytes;
-use turboapi_core::connection::Part;
-use turboapi_core::response::{Answer, AnswerError, Headers};
+use turboapi_core::answer::{Answer, AnswerError, Headers};
+use turboapi_core::handler::Part;
 
 use crate::bodies::octets_of;
 use crate::plan::{Form, Valid};

@@ -1,4 +1,4 @@
-//! Tests of `response`: what is refused, how an answer looks on the wire, and that another parser reads what was meant.
+//! Tests of `answer`: what is refused, how an answer looks on the wire, and that another parser reads what was meant.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -57,6 +57,40 @@ fn headers_that_are_refused() {
     for wrong in ["", "gzip", "gzip, chunked", "chunked, chunked", "identity", "chunked;q=1"] {
         let expected = Err(HeaderError::TransferEncoding(wrong.as_bytes().to_vec()));
         check(b"Transfer-Encoding", wrong.as_bytes(), expected);
+    }
+}
+
+/// What a layer does: what it takes away has never been there, whatever it meant for framing and persistence.
+#[test]
+fn lines_are_looked_up_and_taken_away() {
+    let lines: [(&[u8], &[u8]); 9] = [
+        (b"Vary", b"Origin"),
+        (b"Content-Length", b"5"),
+        (b"Content-Type", b"text/event-stream"),
+        (b"Date", b"now"),
+        (b"vary", b"a:b"),
+        (b"X-Empty", b""),
+        (b"Connection", b"close, upgrade"),
+        (b"Server", b"me"),
+        (b"Set-Cookie", b"a=1"),
+    ];
+    let made = |without: &[u8]| {
+        let mut headers = Headers::default();
+        for (name, value) in lines.iter().filter(|(name, _)| !name.eq_ignore_ascii_case(without)) {
+            headers.push(name, value).unwrap();
+        }
+        headers
+    };
+    let headers = made(b"none");
+    assert_eq!(headers.values(b"VARY").collect::<Vec<_>>(), [&b"Origin"[..], b"a:b"]);
+    assert_eq!(headers.values(b"x-empty").collect::<Vec<_>>(), [b""]);
+    assert_eq!(headers.values(b"connection").collect::<Vec<_>>(), [b"upgrade"]);
+    assert_eq!(headers.values(b"var").count(), 0);
+    for (name, _) in lines.iter().chain([&(&b"none"[..], &b""[..])]) {
+        let mut headers = made(b"none");
+        headers.remove(&name.to_ascii_uppercase());
+        assert_eq!(headers.values(name).count(), 0);
+        assert_eq!(format!("{headers:?}"), format!("{:?}", made(name)), "{name:?}");
     }
 }
 
