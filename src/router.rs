@@ -3,7 +3,7 @@
 //! The promise: the answer of Starlette's router, which tries one regular expression after the other in the order of
 //! registration, for any table and any path. `python/tests/test_router.py` holds us to the installed FastAPI and Starlette.
 //!
-//! Here: which route wins. In `router/`: how a template is read, and which text each parameter gets. In neither:
+//! Here: which route wins. In `router/`: what an application declares, how a template is read, and which text each parameter gets. In neither:
 //! percent-decoding (`http/target.rs`), the conversion of a parameter's text to a value, and the answers themselves. No regular
 //! expression runs, and nothing allocates once `Params` has grown to the largest it needed.
 //!
@@ -18,81 +18,23 @@
 //! under two names, `/{x}.json` next to `/{x}`, duplicates). We need the *first* route. To know that no earlier one
 //! matches too we would have to hold everything in a second structure like this one, and would then not need the first.
 
-mod shape;
 mod template;
+mod shape;
+mod declared;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
 use memchr::memchr;
 
+pub use declared::{Convertor, Opaque, Parameter, RouteError, RouteKind, RouteSpec};
 use shape::{Part, Shape};
 use template::Template;
 
 /// The place of a route in the list given to [`Router::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteId(pub u32);
-
-/// One route as the application declares it.
-#[derive(Clone, Debug)]
-pub struct RouteSpec {
-    /// Starlette's template, such as `/users/{id:int}`.
-    pub template: String,
-    /// Methods in the order in which `Allow` names them, compared exactly. Empty: any method. The caller gives the full
-    /// set: Starlette's `Route` adds HEAD to GET, FastAPI's `APIRoute` does not.
-    pub methods: Vec<String>,
-    /// What the template covers.
-    pub kind: RouteKind,
-}
-
-/// What a template covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RouteKind {
-    /// The whole path.
-    Route,
-    /// The path's beginning: Starlette's `Mount`. Matches any method; its last parameter, `path`, is the rest.
-    Prefix,
-    /// Something that only the application can decide, such as a `Host` route or an own `matches`. The template's text
-    /// before its first parameter is a promise: a path that does not begin with it never matches. Empty: no promise.
-    Opaque,
-}
-
-/// What a parameter accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Convertor {
-    /// `[^/]+`
-    Str,
-    /// `.*`, which crosses slashes but no line feed.
-    Path,
-    /// `[0-9]+`
-    Int,
-    /// `[0-9]+(\.[0-9]+)?`
-    Float,
-    /// 32 hexadecimal digits, each of the four hyphens optional.
-    Uuid,
-}
-
-/// A parameter of a template.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// The name between the braces.
-    pub name: String,
-    /// What it accepts.
-    pub convertor: Convertor,
-}
-
-/// Why a route is left to the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opaque {
-    /// It was given as [`RouteKind::Opaque`].
-    Declared,
-    /// The template names a convertor that is not one of Starlette's own.
-    Convertor(String),
-    /// Starlette reads a template without a leading slash as a host name: case does not count, a port is cut off.
-    NoLeadingSlash,
-}
 
 /// What [`Router::find`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,30 +53,6 @@ pub enum Match {
     /// An opaque route may stand before the answer: run the application's own router.
     Ask,
 }
-
-/// A template that no application could have registered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteError {
-    /// Two parameters of one template have the same name.
-    DuplicateParameter {
-        /// The template.
-        template: String,
-        /// The name that stands twice.
-        name: String,
-    },
-}
-
-impl fmt::Display for RouteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RouteError::DuplicateParameter { template, name } => {
-                write!(f, "{template} has two parameters named {name}, names must differ")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RouteError {}
 
 /// The parameters of the last match, and the room to find them. Kept by the worker and used for every request.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! The parts of an answer's head and chunks, into bytes. Which of them an answer has is decided in `response`.
+//! The parts of an answer's head and chunks, into bytes. Which of them an answer has is decided in `answer`.
 //! No buffer of its own: everything is appended to the caller's.
 
 pub use super::date::DateCache;

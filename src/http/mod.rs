@@ -6,6 +6,7 @@
 // Private modules are parts of the public ones beside them.
 pub mod head;
 mod request_line;
+mod ranges;
 mod host;
 pub mod framing;
 mod persistence;

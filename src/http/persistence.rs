@@ -1,5 +1,5 @@
 //! Whether the peer lets its connection stay: the Connection header, RFC 9112 §9.
-//! What the answer has to say about it is in `response`; how long a connection may then be idle, in `connection`.
+//! What the answer has to say about it is in `answer`; how long a connection may then be idle, in `connection`.
 
 use super::grammar;
 

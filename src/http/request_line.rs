@@ -3,7 +3,7 @@
 
 use memchr::memchr;
 
-use super::head::{Head, Method, Span, TargetForm};
+use super::ranges::{Head, Method, Span, TargetForm};
 use super::{grammar, host};
 use crate::error::BadRequest;
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use super::Convertor;
+use super::declared::Convertor;
 
 /// Decimal digits that Python's `int()` takes whatever `sys.set_int_max_str_digits` says. With more it may raise while
 /// Starlette is still matching, so such a path is the application's.

@@ -1,7 +1,7 @@
 //! Starlette's templates, read: `/users/{id:int}` into parts and named parameters. Once for each route, at start.
 
+use super::declared::{Convertor, Opaque, Parameter, RouteError, RouteKind, RouteSpec};
 use super::shape::Part;
-use super::{Convertor, Opaque, Parameter, RouteError, RouteKind, RouteSpec};
 
 /// A template, read.
 pub(super) struct Template {
