@@ -35,12 +35,12 @@ pub mod ring_runtime;
 pub mod monoio;
 #[cfg(all(target_os = "linux", feature = "tokio-uring"))]
 pub mod tokio_uring;
-pub mod script;
-pub mod simulated;
-pub mod referee;
+pub mod fakes;
 pub mod handoff;
 #[cfg(target_os = "linux")]
 pub mod eventfd;
+mod slots;
+mod backlog;
 mod lingering;
 pub mod pool;
 pub mod socket;

@@ -22,16 +22,17 @@ mod sending;
 use std::collections::VecDeque;
 use std::io;
 use std::mem::{self, ManuallyDrop};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use self::buffers::BufferRing;
-use self::connection::{Connection, Connections, Phase, Receive};
+use self::connection::{Connection, Phase, Receive};
 use self::listeners::Listeners;
 use self::ring::{Completion, GROUP, Kind, Ring};
 use self::sending::Sending;
 use crate::eventfd::EventfdWaker;
 use crate::lingering::{LINGER_BYTES_MAX, Lingering};
+use crate::slots::Slots;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket};
 
 /// `Data` events of one connection in one turn. The contract promises this bound to `want_read(false)`; what is more waits
@@ -70,7 +71,7 @@ pub struct Uring {
     ring: Ring,
     /// INVARIANT: these two hold what the kernel writes and reads. Dropped when nothing is in flight, else leaked.
     buffers: ManuallyDrop<BufferRing>,
-    connections: ManuallyDrop<Connections>,
+    connections: ManuallyDrop<Slots<Connection>>,
     listeners: Listeners,
     watches: Vec<Watch>,
     watch_generation: u32,
@@ -515,10 +516,7 @@ impl Platform for Uring {
     }
 
     fn listen(&mut self, id: ListenerId, socket: BorrowedFd<'_>) -> io::Result<()> {
-        socket::set_non_blocking(socket)?;
-        // What it accepts inherits this, without a call for each. A Unix socket has no such option, and no need.
-        let _ = socket::set_no_delay(socket);
-        self.listeners.add(id, socket.as_raw_fd())
+        self.listeners.add(id, socket)
     }
 
     fn unlisten(&mut self, id: ListenerId) {

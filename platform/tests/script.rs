@@ -5,7 +5,7 @@
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use turboapi_platform::script::{Peer, Script, Stage, Step};
+use turboapi_platform::fakes::script::{Peer, Script, Stage, Step};
 use turboapi_platform::{Close, ConnectionId, Event, ListenerId, OutBuf, Platform, Wait, Wake};
 
 const SECOND: Duration = Duration::from_secs(1);

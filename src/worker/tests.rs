@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use turboapi_platform::ListenerId;
+use turboapi_platform::fakes::script::{Asked, Peer, Script, Stage, Step};
 use turboapi_platform::handoff::{Handoff, Received};
-use turboapi_platform::script::{Asked, Peer, Script, Stage, Step};
 
 use super::*;
 use crate::answer::{Answer, Headers};

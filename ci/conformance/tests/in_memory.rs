@@ -18,7 +18,7 @@ use turboapi_core::limits::Limits;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Router;
 use turboapi_core::worker::Worker;
-use turboapi_platform::script::{Peer, Script, Stage, Step};
+use turboapi_platform::fakes::script::{Peer, Script, Stage, Step};
 use turboapi_platform::{Close, IoConfig, ListenerId, Platform, Wait};
 
 /// Above so many octets a case is not cut at each of them.

@@ -2,7 +2,7 @@
 //! them. Half of them are made of requests, so that an octet of a body that is taken for a head calls a handler for nobody.
 
 use turboapi_core::limits::Limits;
-use turboapi_platform::simulated::{Moment, Random};
+use turboapi_platform::fakes::simulated::{Moment, Random};
 
 /// Microseconds.
 pub const MILLISECOND: Moment = 1000;

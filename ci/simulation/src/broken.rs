@@ -2,7 +2,7 @@
 //! which reaches the handler is seen there.
 
 use turboapi_core::limits::Limits;
-use turboapi_platform::simulated::Random;
+use turboapi_platform::fakes::simulated::Random;
 
 /// A head behind its request line, what follows it, and the status of its refusal.
 const CASES: &[(&str, &str, u16)] = &[

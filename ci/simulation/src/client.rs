@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use turboapi_platform::ListenerId;
-use turboapi_platform::simulated::{Moment, Network, Peer};
+use turboapi_platform::fakes::simulated::{Moment, Network, Peer};
 
 use crate::plan::{ClientPlan, Ending, Item, Plan, Valid};
 use crate::response;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use turboapi_core::limits::Limits;
 use turboapi_platform::IoConfig;
-use turboapi_platform::simulated::{Moment, Random, Reader, Weather};
+use turboapi_platform::fakes::simulated::{Moment, Random, Reader, Weather};
 
 use crate::bodies::{Body, MILLISECOND, OwnLimits};
 use crate::broken;

@@ -11,7 +11,7 @@ use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome, Part};
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::{Match, RouteId};
 use turboapi_core::worker::Worker;
-use turboapi_platform::simulated::{Moment, Network};
+use turboapi_platform::fakes::simulated::{Moment, Network};
 use turboapi_platform::{ConnectionId, Platform};
 
 use crate::bodies::{Intake, Route};

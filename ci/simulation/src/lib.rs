@@ -4,7 +4,7 @@
 //!
 //! [`run`] drives a [`plan`], which [`draw`] has drawn with [`bodies`] and [`broken`]; [`client`] writes and reads, [`handler`]
 //! takes bodies and answers, [`response`] parses what came back without any code of the core, [`judge`] decides.
-//! The kernel is `platform/src/simulated.rs`.
+//! The kernel is `platform/src/fakes/simulated.rs`.
 
 pub mod run;
 pub mod client;

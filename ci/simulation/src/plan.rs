@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use turboapi_core::limits::Limits;
 use turboapi_platform::IoConfig;
-use turboapi_platform::simulated::{Moment, Reader, Weather};
+use turboapi_platform::fakes::simulated::{Moment, Reader, Weather};
 
 use crate::bodies::{Body, OwnLimits};
 

@@ -10,8 +10,8 @@ use turboapi_core::balance::Spread;
 use turboapi_core::connection::Shared;
 use turboapi_core::router::{RouteKind, RouteSpec, Router};
 use turboapi_core::worker::Worker;
-use turboapi_platform::referee::Referee;
-use turboapi_platform::simulated::{Happening, Moment, Network, Simulated};
+use turboapi_platform::fakes::referee::Referee;
+use turboapi_platform::fakes::simulated::{Happening, Moment, Network, Simulated};
 use turboapi_platform::{ListenerId, Wait, Wake};
 
 use crate::bodies::Route;

@@ -1,6 +1,6 @@
 //! How often each thing happened over many seeds: a simulation that never meets a path is no check of it.
 
-use turboapi_platform::simulated::Happening;
+use turboapi_platform::fakes::simulated::Happening;
 
 macro_rules! outcomes {
     ($($name:ident $text:literal)+) => {

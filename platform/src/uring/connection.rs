@@ -1,11 +1,9 @@
-//! What the driver knows of one connection, and the table of them. No system calls, and nothing is decided here.
+//! What the driver knows of one connection. No system calls, and nothing is decided here.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::sending::Sending;
-use crate::ConnectionId;
 
 /// How far a connection is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,53 +99,5 @@ impl Connection {
         }
         self.told.1 += 1;
         self.told.1 <= data_max
-    }
-}
-
-/// A place in the table, which outlives its connections.
-struct Slot {
-    /// The present or last id of this place.
-    id: ConnectionId,
-    connection: Option<Connection>,
-}
-
-/// All connections of a worker, by the worker's own numbers.
-#[derive(Default)]
-pub(super) struct Connections {
-    slots: Vec<Slot>,
-}
-
-impl Connections {
-    /// Makes the place for an id.
-    ///
-    /// # Errors
-    /// `AlreadyExists` while another has it.
-    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) -> io::Result<()> {
-        let index = id.slot() as usize;
-        if self.slots.len() <= index {
-            // Places between were never used: an id of their own says so, and no connection.
-            let unused = |slot| ConnectionId::new(slot as u32, ConnectionId::GENERATIONS - 1);
-            let places = self.slots.len()..=index;
-            self.slots.extend(places.map(|slot| Slot { id: unused(slot), connection: None }));
-        }
-        if self.slots[index].connection.is_some() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("slot {index} is in use")));
-        }
-        self.slots[index] = Slot { id, connection: Some(connection) };
-        Ok(())
-    }
-
-    #[inline]
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?.connection.as_mut()
-    }
-
-    /// Whether there ever was one of this id, and no other since.
-    pub(super) fn knows(&self, id: ConnectionId) -> bool {
-        self.slots.get(id.slot() as usize).is_some_and(|slot| slot.id == id)
-    }
-
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
-        self.slots.get_mut(id.slot() as usize).filter(|slot| slot.id == id)?.connection.take()
     }
 }

@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use turboapi_platform::script::ScriptWaker;
-use turboapi_platform::simulated::{Network, Peer, Reader, Simulated, Weather};
+use turboapi_platform::fakes::simulated::{Network, Peer, Reader, Simulated, Weather};
+use turboapi_platform::fakes::waker::FakeWaker;
 use turboapi_platform::{
     Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket,
 };
@@ -111,7 +111,7 @@ impl<const STORMS: bool> Bridge<STORMS> {
 
 impl<const STORMS: bool> Platform for Bridge<STORMS> {
     const NAME: &'static str = "simulated";
-    type Waker = ScriptWaker;
+    type Waker = FakeWaker;
 
     fn open(config: &IoConfig) -> io::Result<Self> {
         let seed = SEED.get() + 1;
@@ -133,7 +133,7 @@ impl<const STORMS: bool> Platform for Bridge<STORMS> {
         Ok(Self { inner, network, started: Instant::now(), listeners: Vec::new(), ends: Vec::new() })
     }
 
-    fn waker(&self) -> ScriptWaker {
+    fn waker(&self) -> FakeWaker {
         self.inner.waker()
     }
 

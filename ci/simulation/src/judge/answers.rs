@@ -1,6 +1,6 @@
 //! What was sent: each octet of it is an answer to the right request, and says what its handler said.
 
-use turboapi_platform::simulated::Moment;
+use turboapi_platform::fakes::simulated::Moment;
 
 use super::facts::{Answered, Facts, SEND_BYTES_MAX};
 use crate::bodies;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use turboapi_platform::simulated::Moment;
+use turboapi_platform::fakes::simulated::Moment;
 
 use super::calls::BUFFERS_AFTER_PAUSE;
 use super::facts::{Answered, COMPUTED_IN_ALL_MAX, Facts, TICK, latest};

@@ -1,6 +1,6 @@
 //! What the handler was called for, and what was held unsent and unread meanwhile.
 
-use turboapi_platform::simulated::Moment;
+use turboapi_platform::fakes::simulated::Moment;
 
 use super::facts::{Answered, Facts, SEND_BYTES_MAX};
 

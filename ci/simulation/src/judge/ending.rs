@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use turboapi_platform::Close;
-use turboapi_platform::simulated::Moment;
+use turboapi_platform::fakes::simulated::Moment;
 
 use super::facts::{Answered, Facts, latest, micros};
 use crate::plan::{Ending, Item};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use turboapi_platform::Close;
-use turboapi_platform::simulated::{History, Moment};
+use turboapi_platform::fakes::simulated::{History, Moment};
 
 use crate::handler::Call;
 use crate::plan::{ClientPlan, Ending, Item, Kind, Plan};

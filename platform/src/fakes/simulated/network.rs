@@ -4,18 +4,14 @@ use std::cell::RefCell;
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
-use super::Moment;
+use super::moment::Moment;
 use super::random::Random;
 use super::state::{State, mix, sum};
 use super::weather::Happening;
-use super::wire::{History, Reader, Travel, Wire};
+use super::wire::{History, Peer, Reader, Travel, Wire};
 use crate::{ConnectionId, ListenerId};
 
-/// The other end of a simulated connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub usize);
-
-/// The test's side of a [`Simulated`].
+/// The test's side of a simulated kernel.
 #[derive(Clone, Debug)]
 pub struct Network {
     pub(super) state: Rc<RefCell<State>>,

@@ -6,13 +6,15 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::network::Peer;
+use super::moment::Moment;
 use super::random::Random;
 use super::weather::{Happening, Weather};
-use super::wire::{Completion, Travel, Wire};
-use super::{ACCEPT_BACK_OFF, Moment};
+use super::wire::{Completion, Peer, Travel, Wire};
 use crate::lingering::LINGER_BYTES_MAX;
 use crate::{Close, ConnectionId, Event, ListenerId};
+
+/// As the real backends: how long accepting rests when descriptors run short.
+const ACCEPT_BACK_OFF: Moment = 75_000;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about one listener")]

@@ -3,8 +3,12 @@
 use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
 
-use super::Moment;
+use super::moment::Moment;
 use crate::{Close, ConnectionId, OutBuf};
+
+/// The other end of a simulated connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub usize);
 
 /// How a peer takes what is sent to it.
 #[derive(Clone, Copy, Debug)]

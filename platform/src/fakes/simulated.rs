@@ -1,16 +1,18 @@
 //! A platform without a kernel whose weather is drawn from a seed: it reorders, cuts, delays, shortens, starves and breaks,
 //! within what the contract allows, on a clock of its own. The same seed gives the same run on every machine.
 //!
-//! The worker owns the [`Simulated`] (inside a [`crate::referee::Referee`], which checks both sides), the test keeps its
+//! The worker owns the [`Simulated`] (inside a [`crate::fakes::referee::Referee`], which checks both sides), the test keeps its
 //! [`Network`]: peers that connect, send, read, end and reset. What peers say is the test's business, as is all HTTP. A fixed
 //! list of events is in `script.rs`. Here is what the worker sees, and in which order it is told; what happens to its
 //! connections meanwhile is in `simulated/state.rs`.
 
+// From the top: each imports only what is further down.
 mod network;
-mod random;
 mod state;
-mod weather;
 mod wire;
+mod weather;
+mod random;
+mod moment;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,30 +22,27 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::waker::FakeWaker;
 use crate::pool::ReceivePool;
-use crate::script::ScriptWaker;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId};
 use state::{Listener, State};
 use wire::{Completion, Wire};
 
-pub use network::{Network, Peer};
+pub use moment::Moment;
+pub use network::Network;
 pub use random::Random;
 pub use weather::{Happening, Weather};
-pub use wire::{History, Reader, SendRecord};
-
-/// Microseconds since the run began.
-pub type Moment = u64;
+pub use wire::{History, Peer, Reader, SendRecord};
 
 /// Buffers that one peer may fill in one turn, and `Data` that may follow `want_read(false)`: what the contract allows.
 const READS_PER_TURN: u32 = 4;
-/// As the real backends: how long accepting rests when descriptors run short.
-const ACCEPT_BACK_OFF: Moment = 75_000;
+
 /// The platform. See the module.
 #[derive(Debug)]
 pub struct Simulated {
     pool: ReceivePool,
     state: Rc<RefCell<State>>,
-    waker: ScriptWaker,
+    waker: FakeWaker,
     /// Wires that may have something to tell, while one turn looks; kept for its memory.
     candidates: Vec<usize>,
 }
@@ -67,7 +66,7 @@ impl Simulated {
             trace: has_trace.then(Vec::new),
             slots_used: 0,
         };
-        let (state, waker) = (Rc::new(RefCell::new(state)), ScriptWaker::default());
+        let (state, waker) = (Rc::new(RefCell::new(state)), FakeWaker::default());
         Ok(Self { pool: ReceivePool::new(config)?, state, waker, candidates: Vec::new() })
     }
 
@@ -167,7 +166,7 @@ impl Simulated {
 
 impl Platform for Simulated {
     const NAME: &'static str = "simulated";
-    type Waker = ScriptWaker;
+    type Waker = FakeWaker;
 
     /// Seed 0, and weather that is calm.
     fn open(config: &IoConfig) -> io::Result<Self> {
@@ -179,7 +178,7 @@ impl Platform for Simulated {
         state.started + Duration::from_micros(state.now)
     }
 
-    fn waker(&self) -> ScriptWaker {
+    fn waker(&self) -> FakeWaker {
         self.waker.clone()
     }
 

@@ -1,6 +1,6 @@
 //! What may happen to a kernel and the way to it: how likely each thing is, and how often it came.
 
-use super::Moment;
+use super::moment::Moment;
 
 /// How the kernel and the way to it behave in one run. Chances are out of 256.
 #[derive(Clone, Copy, Debug, Default)]

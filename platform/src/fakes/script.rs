@@ -3,7 +3,7 @@
 //!
 //! The worker owns the [`Script`], the test keeps its [`Stage`]:
 //! ```
-//! use turboapi_platform::script::{Script, Step};
+//! use turboapi_platform::fakes::script::{Script, Step};
 //! use turboapi_platform::{ConnectionId, Event, ListenerId, OutBuf, Platform, Wait};
 //! let mut script = Script::new();
 //! let stage = script.stage();
@@ -33,12 +33,11 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::waker::FakeWaker;
 use crate::pool::ReceivePool;
-use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, Wake, WatchId};
+use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId};
 
 /// Buffers that one peer may fill in one turn, as on the real ones.
 const READS_PER_TURN: usize = 4;
@@ -164,29 +163,12 @@ struct State {
     asked: Vec<Asked>,
 }
 
-/// Wakes a script: it does not wait, so its next turn says so.
-#[derive(Clone, Debug, Default)]
-pub struct ScriptWaker(Arc<AtomicBool>);
-
-impl ScriptWaker {
-    /// Whether somebody has woken since the last call of this.
-    pub(crate) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
-    }
-}
-
-impl Wake for ScriptWaker {
-    fn wake(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 /// The platform. See the module.
 #[derive(Debug)]
 pub struct Script {
     pool: ReceivePool,
     state: Rc<RefCell<State>>,
-    waker: ScriptWaker,
+    waker: FakeWaker,
     buffers_out: Rc<Cell<usize>>,
 }
 
@@ -194,7 +176,7 @@ pub struct Script {
 #[derive(Clone, Debug)]
 pub struct Stage {
     state: Rc<RefCell<State>>,
-    waker: ScriptWaker,
+    waker: FakeWaker,
     buffers_out: Rc<Cell<usize>>,
 }
 
@@ -312,7 +294,7 @@ impl Stage {
 
     /// As a thread's wake-up.
     #[must_use]
-    pub fn waker(&self) -> ScriptWaker {
+    pub fn waker(&self) -> FakeWaker {
         self.waker.clone()
     }
 }
@@ -473,7 +455,7 @@ impl Script {
 
 impl Platform for Script {
     const NAME: &'static str = "script";
-    type Waker = ScriptWaker;
+    type Waker = FakeWaker;
 
     fn open(config: &IoConfig) -> io::Result<Self> {
         let now = Instant::now();
@@ -486,7 +468,7 @@ impl Platform for Script {
             watches: Vec::new(),
             asked: Vec::new(),
         };
-        let (state, waker) = (Rc::new(RefCell::new(state)), ScriptWaker::default());
+        let (state, waker) = (Rc::new(RefCell::new(state)), FakeWaker::default());
         Ok(Self { pool: ReceivePool::new(config)?, state, waker, buffers_out: Rc::default() })
     }
 
@@ -494,7 +476,7 @@ impl Platform for Script {
         self.state.borrow().now
     }
 
-    fn waker(&self) -> ScriptWaker {
+    fn waker(&self) -> FakeWaker {
         self.waker.clone()
     }
 

@@ -1,0 +1,4 @@
+//! The clock of a run.
+
+/// Microseconds since the run began.
+pub type Moment = u64;
