@@ -1,13 +1,8 @@
-//! One request that the app's own ASGI call answers, and the way back. The protocol's messages are in `turboapi/asgi.py`.
-//!
-//! What the app sends is put on the worker's queue (`Later`) and reaches the connection when the app has returned to the
-//! worker: an app may send from inside a turn's handler call as well as from any later callback of the loop. A body that comes
-//! after its head waits there too, as the one who will read it may not be known yet: a native handler's request gets an
-//! exchange only when it raises, or returns a response that streams.
+//! Requests that the app's own ASGI call answers, and the way back. The protocol's messages are in `turboapi/asgi.py`; what is
+//! sent and read goes through the worker's mailbox.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -18,7 +13,8 @@ use turboapi_core::answer::{AnswerError, Headers};
 use turboapi_core::handler::{Ended, Part};
 use turboapi_core::request::RequestId;
 
-use crate::coroutine::Completion;
+use crate::mailbox::{Mailbox, Ticket, lock};
+use crate::reply::{checked_status, headers_from, shared_bytes};
 use crate::request::Retained;
 
 /// Unsent bytes of one answer over which the app is told to wait.
@@ -27,143 +23,70 @@ const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// What a part counts for beside its bytes, as it waits in a queue of its own: parts of a byte each would be a hundred times theirs.
 const PART_BYTES: usize = 128;
 
-/// A task or future, and what answers when it is done.
-type Suspended = (Py<PyAny>, Py<Completion>);
-
-/// What Python has for a connection.
-#[derive(Debug)]
-pub enum Message {
-    /// An answer, or a part of one.
-    Answer(Part),
-    /// So many bytes of the body were taken, and more are waited for.
-    Read(usize),
-}
-
-/// A body on its way from a connection to whoever reads it.
+/// The exchanges of one worker whose connections still have something to tell them.
 #[derive(Debug, Default)]
-struct Arriving {
-    bytes: Vec<u8>,
-    is_complete: bool,
+pub struct Exchanges {
+    /// The worker's.
+    pub mailbox: Arc<Mailbox>,
+    open: Mutex<HashMap<RequestId, Py<Exchange>>>,
 }
 
-/// What is between Python and the connections of one worker: answers on their way, and who waits for what.
-/// Only that worker's thread uses it, so that its locks are never waited for.
-#[derive(Debug, Default)]
-pub struct Later {
-    messages: Mutex<Vec<(RequestId, Message)>>,
-    bodies: Mutex<HashMap<RequestId, Arriving>>,
-    exchanges: Mutex<HashMap<RequestId, Py<Exchange>>>,
-    /// asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
-    suspended: Mutex<HashMap<RequestId, Suspended>>,
-    /// Requests that Python has begun and not ended, whether or not anybody waits for their answer.
-    open_count: AtomicUsize,
-    /// Whether event streams have been told that the server ends.
-    is_draining: AtomicBool,
-}
-
-impl Later {
-    /// Adds an answer or a part of one.
-    pub fn push(&self, id: RequestId, part: Part) {
-        lock(&self.messages).push((id, Message::Answer(part)));
-    }
-
-    /// Takes all messages, in order, leaving `into`'s memory behind.
-    pub fn take(&self, into: &mut Vec<(RequestId, Message)>) {
-        std::mem::swap(&mut *lock(&self.messages), into);
-    }
-
-    /// Keeps a part of a body until it is read.
-    pub fn add_body(&self, id: RequestId, part: &[u8], is_complete: bool) {
-        let mut bodies = lock(&self.bodies);
-        let body = bodies.entry(id).or_default();
-        body.bytes.extend_from_slice(part);
-        body.is_complete = is_complete;
-    }
-
-    /// What has come of a body since the last time, and whether that was the rest of it.
-    fn take_body(&self, id: RequestId) -> (Vec<u8>, bool) {
-        let mut bodies = lock(&self.bodies);
-        let Some(body) = bodies.get_mut(&id) else { return (Vec::new(), false) };
-        (std::mem::take(&mut body.bytes), body.is_complete)
+impl Exchanges {
+    /// Makes one, and hands it and `argument` to `hook`, which begins to answer. `ended`: what its peer has done meanwhile.
+    pub fn begin(
+        &self,
+        py: Python<'_>,
+        request: Retained,
+        hook: &Py<PyAny>,
+        argument: Option<Py<PyAny>>,
+        ended: Option<Ended>,
+    ) -> PyResult<()> {
+        let id = request.id;
+        let mailbox = Arc::clone(&self.mailbox);
+        let mut state = State { ticket: Some(Ticket::new(&mailbox)), ..State::default() };
+        if let Some(how) = ended {
+            state.note_end(how);
+        }
+        let exchange = Py::new(py, Exchange { request, mailbox, state: Mutex::new(state) })?;
+        lock(&self.open).insert(id, exchange.clone_ref(py));
+        let hook = hook.bind(py);
+        let started = match argument {
+            Some(argument) => hook.call1((exchange, argument)),
+            None => hook.call1((exchange,)),
+        };
+        if started.is_err() {
+            self.forget(id);
+        }
+        started.map(|_| ())
     }
 
     /// The exchange of a request, if it has one.
-    pub fn exchange(&self, py: Python<'_>, id: RequestId) -> Option<Py<Exchange>> {
-        lock(&self.exchanges).get(&id).map(|exchange| exchange.clone_ref(py))
+    pub fn get(&self, py: Python<'_>, id: RequestId) -> Option<Py<Exchange>> {
+        lock(&self.open).get(&id).map(|exchange| exchange.clone_ref(py))
     }
 
     /// The same, and it gets no further notice and nothing more of its body.
     pub fn forget(&self, id: RequestId) -> Option<Py<Exchange>> {
-        lock(&self.bodies).remove(&id);
-        lock(&self.exchanges).remove(&id)
-    }
-
-    /// Keeps what a request waits for alive.
-    pub fn suspend(&self, id: RequestId, task: Py<PyAny>, completion: Py<Completion>) {
-        lock(&self.suspended).insert(id, (task, completion));
-    }
-
-    /// The peer of a request that waits has ended its side, or gone: it may yet be answered by something that has to know.
-    pub fn note_end(&self, id: RequestId, how: Ended) {
-        if let Some((_, completion)) = lock(&self.suspended).get(&id) {
-            completion.get().note_end(how);
-        }
-    }
-
-    /// It is over.
-    pub fn resume(&self, id: RequestId) -> Option<Suspended> {
-        lock(&self.suspended).remove(&id)
-    }
-
-    /// Requests that Python has begun and not ended: also those whose peer has gone, which the connections do not count.
-    pub fn open_count(&self) -> usize {
-        self.open_count.load(Ordering::Relaxed)
+        self.mailbox.drop_body(id);
+        lock(&self.open).remove(&id)
     }
 
     /// The server is about to end. An event stream would not end by itself: its app is told as if the peer had gone, and may
     /// still send. All other answers go on.
     pub fn drain(&self, py: Python<'_>) {
-        self.is_draining.store(true, Ordering::Relaxed);
-        let exchanges: Vec<_> = lock(&self.exchanges).values().map(|exchange| exchange.clone_ref(py)).collect();
+        self.mailbox.drain();
+        let exchanges: Vec<_> = lock(&self.open).values().map(|exchange| exchange.clone_ref(py)).collect();
         for exchange in exchanges {
             exchange.get().end_stream(py);
         }
     }
 
-    /// Nobody will be answered any more. What waits is let go: from here Python's collector could not see that it is garbage.
+    /// Nobody will be answered any more.
     pub fn close(&self) {
-        let exchanges = std::mem::take(&mut *lock(&self.exchanges));
-        let suspended = std::mem::take(&mut *lock(&self.suspended));
-        for (_, completion) in suspended.values() {
-            completion.get().close();
-        }
-        // Outside of the locks: the end of an object may run any Python code.
-        drop((exchanges, suspended));
-        lock(&self.bodies).clear();
+        let exchanges = std::mem::take(&mut *lock(&self.open));
+        drop(exchanges); // Outside of the lock: the end of an object may run any Python code.
+        self.mailbox.close();
     }
-}
-
-/// Counts one request as open for as long as this lives.
-#[derive(Debug)]
-pub struct Ticket(Arc<Later>);
-
-impl Ticket {
-    /// For a request that is handed to Python.
-    pub fn new(later: &Arc<Later>) -> Self {
-        later.open_count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(later))
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.open_count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No Python runs and nothing panics under these locks; what a poisoned one holds is whole.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One request that the app's own ASGI call answers, and the way back.
@@ -171,7 +94,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub struct Exchange {
     request: Retained,
-    later: Arc<Later>,
+    mailbox: Arc<Mailbox>,
     state: Mutex<State>,
 }
 
@@ -215,33 +138,6 @@ impl State {
 }
 
 impl Exchange {
-    /// Makes one, and hands it and `argument` to `hook`, which begins to answer. `ended`: what its peer has done meanwhile.
-    pub fn begin(
-        py: Python<'_>,
-        request: Retained,
-        later: &Arc<Later>,
-        hook: &Py<PyAny>,
-        argument: Option<Py<PyAny>>,
-        ended: Option<Ended>,
-    ) -> PyResult<()> {
-        let id = request.id;
-        let mut state = State { ticket: Some(Ticket::new(later)), ..State::default() };
-        if let Some(how) = ended {
-            state.note_end(how);
-        }
-        let exchange = Py::new(py, Self { request, later: Arc::clone(later), state: Mutex::new(state) })?;
-        lock(&later.exchanges).insert(id, exchange.clone_ref(py));
-        let hook = hook.bind(py);
-        let started = match argument {
-            Some(argument) => hook.call1((exchange, argument)),
-            None => hook.call1((exchange,)),
-        };
-        if started.is_err() {
-            later.forget(id);
-        }
-        started.map(|_| ())
-    }
-
     /// What was sent has left.
     pub fn writable(&self, py: Python<'_>) {
         let callback = {
@@ -371,7 +267,7 @@ impl Exchange {
         if self.request.is_body_complete() {
             return Ok(Some((PyBytes::new(py, self.request.body()), false)));
         }
-        let (bytes, is_complete) = self.later.take_body(id);
+        let (bytes, is_complete) = self.mailbox.take_body(id);
         let mut state = lock(&self.state);
         // Its end was not told, and will not be: what is here must not pass for a part of something whole.
         if state.is_over && !is_complete {
@@ -380,7 +276,7 @@ impl Exchange {
         let beginning = if state.has_read { &[] } else { self.request.body() };
         let length = beginning.len() + bytes.len();
         if !is_complete && (length > 0 || !state.has_asked) {
-            lock(&self.later.messages).push((id, Message::Read(length)));
+            self.mailbox.push_read(id, length);
         }
         state.has_asked = true;
         if length == 0 && !is_complete {
@@ -427,18 +323,18 @@ impl Exchange {
     /// Begins the answer. Nothing is sent before the first `send`, but for the head of an event stream: its first event may be
     /// long in coming, and a browser calls the stream open when it has the head.
     fn start(&self, status: u16, headers: &Bound<'_, PyAny>) -> PyResult<()> {
-        let status = crate::response::checked_status(status)?;
-        let headers = crate::response::headers_from(headers)?;
+        let status = checked_status(status)?;
+        let headers = headers_from(headers)?;
         let mut state = lock(&self.state);
         if state.is_started || state.is_complete {
             return Err(PyRuntimeError::new_err("http.response.start was sent, and the answer was started before"));
         }
         state.is_started = true;
         state.is_event_stream = headers.is_event_stream();
-        state.is_told_to_end |= state.is_event_stream && self.later.is_draining.load(Ordering::Relaxed);
+        state.is_told_to_end |= state.is_event_stream && self.mailbox.is_draining();
         state.promised = headers.content_length().filter(|_| self.request.may_have_body(status));
         if state.is_event_stream {
-            self.later.push(self.request.id, Part::Start { status, headers });
+            self.mailbox.push(self.request.id, Part::Start { status, headers });
         } else {
             state.start = Some((status, headers));
         }
@@ -467,15 +363,15 @@ impl Exchange {
         }
         state.is_complete = !more;
         let id = self.request.id;
-        let data = crate::response::shared_bytes(data);
+        let data = shared_bytes(data);
         match state.start.take() {
-            Some((status, headers)) if !more => self.later.push(id, Part::Whole { status, headers, body: data }),
+            Some((status, headers)) if !more => self.mailbox.push(id, Part::Whole { status, headers, body: data }),
             start => {
                 if let Some((status, headers)) = start {
-                    self.later.push(id, Part::Start { status, headers });
+                    self.mailbox.push(id, Part::Start { status, headers });
                 }
                 state.unsent += data.len() + PART_BYTES;
-                self.later.push(id, Part::Body { data, more });
+                self.mailbox.push(id, Part::Body { data, more });
             }
         }
         Ok(more && state.unsent > UNSENT_BYTES_MAX)
@@ -513,7 +409,7 @@ impl Exchange {
                 None if was_told_to_end => Part::Body { data: Bytes::new(), more: false },
                 _ => Part::Failed,
             };
-            self.later.push(self.request.id, part);
+            self.mailbox.push(self.request.id, part);
             return was_told_to_end;
         }
         true

@@ -1,110 +1,76 @@
-//! What suspends: the worker's asyncio loop as its requests need it, and the answer to a request whose function ends later.
-//!
-//! The loop runs `serve.rs` as its selector's `select`. So a handler is called inside the loop, and everything that asyncio
-//! offers works in it; the loop itself turns only when a coroutine has really suspended.
+//! Requests whose function ends later, in the worker's asyncio loop or its thread pool, and how they are answered then.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use turboapi_core::handler::{Ended, Part};
+use turboapi_core::request::RequestId;
 
-use crate::asgi::{Exchange, Later, Ticket};
-use crate::handler::Hooks;
+use crate::asgi::Exchanges;
+use crate::hooks::Hooks;
+use crate::mailbox::{Mailbox, Ticket, lock};
 use crate::plan::Plan;
+use crate::reply::{Reply, ResponseTypes};
 use crate::request::Retained;
-use crate::response::{self, Rendered, ResponseTypes};
 
-/// As `TASK_NAME` of `turboapi/asgi.py`.
-const TASK_NAME: &str = "turboapi-request";
+/// A task or future, and what answers when it is done.
+type Suspended = (Py<PyAny>, Py<Completion>);
 
-/// The loop of one worker.
-pub struct AsyncioLoop {
-    event_loop: Py<PyAny>,
-    /// `asyncio.events._set_running_loop`
-    set_running: Py<PyAny>,
-    /// `asyncio.Task`
-    task: Py<PyAny>,
-    task_options: Py<PyDict>,
-    /// The loop's own queue of callbacks. Private, and so called since Python 3.4.
-    ready: Py<PyAny>,
-    /// The loop's own heap of timers. The same.
-    scheduled: Py<PyAny>,
-    scheduled_count: usize,
-    /// Whether anything ran since the mark that may have given the loop work.
-    is_touched: bool,
-    is_hidden: bool,
+/// What Python has begun for the requests of one worker, and not ended. Only that worker's thread uses it.
+#[derive(Debug, Default)]
+pub struct Outstanding {
+    /// Those that the app's own ASGI call answers.
+    pub exchanges: Exchanges,
+    /// asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
+    suspended: Mutex<HashMap<RequestId, Suspended>>,
 }
 
-impl AsyncioLoop {
-    /// For a loop that this thread runs.
-    pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = event_loop.py();
-        let asyncio = py.import("asyncio")?;
-        let options = PyDict::new(py);
-        options.set_item("loop", event_loop)?;
-        options.set_item("eager_start", true)?;
-        // A name of its own would be counted up by all workers at one place. By this one `turboapi/serving/worker.py` finds requests at its end.
-        options.set_item("name", TASK_NAME)?;
-        Ok(Self {
-            set_running: asyncio.getattr("events")?.getattr("_set_running_loop")?.unbind(),
-            task: asyncio.getattr("Task")?.unbind(),
-            task_options: options.unbind(),
-            ready: event_loop.getattr("_ready")?.unbind(),
-            scheduled: event_loop.getattr("_scheduled")?.unbind(),
-            scheduled_count: 0,
-            is_touched: false,
-            is_hidden: false,
-            event_loop: event_loop.clone().unbind(),
-        })
+impl Outstanding {
+    /// The worker's.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.exchanges.mailbox
     }
 
-    /// From here on no loop runs, as far as a function can see: `asyncio.run` works in it, and guards against blocking a
-    /// loop let it pass.
-    pub fn hide(&mut self, py: Python<'_>) -> PyResult<()> {
-        if !self.is_hidden {
-            self.set_running.bind(py).call1((py.None(),))?;
-            self.is_hidden = true;
+    /// Keeps what a request waits for alive.
+    pub fn suspend(&self, id: RequestId, task: Py<PyAny>, completion: Py<Completion>) {
+        lock(&self.suspended).insert(id, (task, completion));
+    }
+
+    /// It is over.
+    fn resume(&self, id: RequestId) -> Option<Suspended> {
+        lock(&self.suspended).remove(&id)
+    }
+
+    /// The peer has ended its side, or gone.
+    pub fn ended(&self, py: Python<'_>, id: RequestId, how: Ended) {
+        let exchanges = &self.exchanges;
+        let exchange = if how == Ended::HalfClosed { exchanges.get(py, id) } else { exchanges.forget(id) };
+        if let Some(exchange) = exchange {
+            exchange.get().ended(py, how);
+        } else if let Some((_, completion)) = lock(&self.suspended).get(&id) {
+            // The request may yet be answered by something that has to know.
+            completion.get().note_end(how);
         }
-        Ok(())
     }
 
-    /// From here on the loop runs again.
-    pub fn show(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.is_touched = true;
-        if self.is_hidden {
-            self.set_running.bind(py).call1((self.event_loop.bind(py),))?;
-            self.is_hidden = false;
+    /// Nobody will be answered any more. What waits is let go: from here Python's collector could not see that it is garbage.
+    pub fn close(&self) {
+        let suspended = std::mem::take(&mut *lock(&self.suspended));
+        for (_, completion) in suspended.values() {
+            completion.get().close();
         }
-        Ok(())
-    }
-
-    /// Runs a coroutine to its first suspension, as a task.
-    pub fn start_task<'py>(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let py = coroutine.py();
-        self.task.bind(py).call((coroutine,), Some(self.task_options.bind(py)))
-    }
-
-    /// Remembers how many timers there are.
-    pub fn mark(&mut self, py: Python<'_>) -> PyResult<()> {
-        self.scheduled_count = self.scheduled.bind(py).len()?;
-        self.is_touched = false;
-        Ok(())
-    }
-
-    /// Whether the loop has something to do at once, or other timers than at the mark.
-    pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.is_touched
-            && (self.ready.bind(py).len()? > 0 || self.scheduled.bind(py).len()? != self.scheduled_count))
+        drop(suspended); // Outside of the lock: the end of an object may run any Python code.
+        self.exchanges.close();
     }
 }
 
 /// Called by asyncio when a request's task or future is done: answers the request.
 ///
 /// It has no Python object of its own, only parts of the worker, which many share, so there is nothing for a collector to
-/// visit. It gives them back when it was called, or when the worker ends (`Later::close`).
+/// visit. It gives them back when it was called, or when the worker ends (`Outstanding::close`).
 #[pyclass(frozen, module = "turboapi._core")]
 pub struct Completion {
     call: Mutex<Option<Call>>,
@@ -119,7 +85,7 @@ pub struct Call {
     /// The worker's.
     pub hooks: Arc<Hooks>,
     /// The worker's.
-    pub later: Arc<Later>,
+    pub outstanding: Arc<Outstanding>,
     /// Counts this call.
     pub ticket: Ticket,
     /// What was asked for.
@@ -141,38 +107,35 @@ impl Completion {
 
     /// The peer has ended its side, or gone.
     pub fn note_end(&self, how: Ended) {
-        if let Some(call) = &mut *self.call.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(call) = &mut *lock(&self.call) {
             call.ended = Some(how);
         }
     }
 
     fn take(&self) -> Option<Call> {
-        self.call.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.call).take()
     }
 }
 
 impl Call {
     fn answer(self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Self { plan, types, hooks, later, ticket, request, ended } = self;
+        let Self { plan, types, hooks, outstanding, ticket, request, ended } = self;
         let py = future.py();
         drop(ticket);
-        drop(later.resume(request.id));
+        drop(outstanding.resume(request.id));
         let mut body = Vec::new();
         let result = future.call_method0(intern!(py, "result"));
-        let rendered = result.and_then(|value| response::render(&plan, &types, &value, &mut body));
-        let rendered = rendered.or_else(|error| response::from_exception(&types, &hooks, py, error));
-        let part = match rendered {
-            Ok(Rendered::Json { status }) => Part::Json { status, body: Bytes::from(body) },
-            Ok(Rendered::Whole { status, headers, body }) => Part::Whole { status, headers, body },
-            Ok(Rendered::Object(object)) => {
-                return Exchange::begin(py, request, &later, &hooks.respond, Some(object), ended);
+        let part = match Reply::new(&plan, &types, &hooks, py, result, &mut body) {
+            Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
+            Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },
+            Reply::Response(response) => {
+                return outstanding.exchanges.begin(py, request, &hooks.respond, Some(response), ended);
             }
-            Err(error) => {
-                let exception = error.into_value(py).into_any();
-                return Exchange::begin(py, request, &later, &hooks.raised, Some(exception), ended);
+            Reply::Exception(exception) => {
+                return outstanding.exchanges.begin(py, request, &hooks.raised, Some(exception), ended);
             }
         };
-        later.push(request.id, part);
+        outstanding.mailbox().push(request.id, part);
         Ok(())
     }
 }
@@ -184,11 +147,11 @@ impl Completion {
         let Some(call) = self.take() else {
             return;
         };
-        let (id, later) = (call.request.id, Arc::clone(&call.later));
+        let (id, outstanding) = (call.request.id, Arc::clone(&call.outstanding));
         if let Err(error) = call.answer(future) {
             // Our own Python failed, not the app's, whose errors the hooks log.
             error.write_unraisable(future.py(), None);
-            later.push(id, Part::Failed);
+            outstanding.mailbox().push(id, Part::Failed);
         }
     }
 }

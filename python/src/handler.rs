@@ -16,64 +16,16 @@ use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
 
-use crate::asgi::{Exchange, Later, Ticket};
-use crate::coroutine::{AsyncioLoop, Call, Completion};
+use crate::coroutine::{Call, Completion, Outstanding};
+use crate::event_loop::AsyncioLoop;
+use crate::hooks::Hooks;
 use crate::interpreter::{Arguments, FreshContext};
+use crate::mailbox::Ticket;
 use crate::plan::Plan;
+use crate::reply::{Reply, ResponseTypes};
 use crate::request::Retained;
-use crate::response::{self, Rendered, ResponseTypes};
+use crate::table::Route;
 use crate::watchdog::Publisher;
-
-/// What `turboapi/serving/worker.py` gives for the cases that are Python's.
-pub struct Hooks {
-    /// `app(exchange)`: starts the app's own ASGI call.
-    pub app: Py<PyAny>,
-    /// `respond(exchange, response)`: starts a response object's ASGI call.
-    pub respond: Py<PyAny>,
-    /// `raised(exchange, exception)`: starts what the app does about an exception of a handler.
-    pub raised: Py<PyAny>,
-    /// `http_response(exception)`: the response for a plain HTTPException, None for any other.
-    pub http_response: Py<PyAny>,
-    /// `pool(function, arguments, done)`: calls a function in the thread pool, and `done(future)` on the loop after it.
-    pub pool: Py<PyAny>,
-    /// `moved(label, seconds)`: a route was moved to the thread pool.
-    pub moved: Py<PyAny>,
-    /// `refused(counts)`: what the server itself has refused since the last call, by name.
-    pub refused: Py<PyAny>,
-    /// `broken(problem)`: an answer was cut for its own mistake.
-    pub broken: Py<PyAny>,
-    /// `routes_changed()`: whether the app has other routes than at the start.
-    pub routes_changed: Py<PyAny>,
-    /// Whether 404 and 405 are FastAPI's own.
-    pub answers_unmatched: bool,
-}
-
-impl Hooks {
-    /// Reads the attributes of the object that Python gave.
-    pub fn new(hooks: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let hook = |name: &str| -> PyResult<Py<PyAny>> { Ok(hooks.getattr(name)?.unbind()) };
-        Ok(Self {
-            app: hook("app")?,
-            respond: hook("respond")?,
-            raised: hook("raised")?,
-            http_response: hook("http_response")?,
-            pool: hook("pool")?,
-            moved: hook("moved")?,
-            refused: hook("refused")?,
-            broken: hook("broken")?,
-            routes_changed: hook("routes_changed")?,
-            answers_unmatched: hooks.getattr("answers_unmatched")?.extract()?,
-        })
-    }
-}
-
-/// One route of the app.
-pub struct Route {
-    /// None: the app's own ASGI call answers.
-    pub plan: Option<Arc<Plan>>,
-    /// Its own limit of a body.
-    pub body_bytes_max: Option<u64>,
-}
 
 /// Calls Python for one worker's requests.
 pub struct PythonHandler {
@@ -81,8 +33,8 @@ pub struct PythonHandler {
     pub routes: Vec<Route>,
     /// Python's part.
     pub hooks: Arc<Hooks>,
-    /// Answers that Python gives later.
-    pub later: Arc<Later>,
+    /// What Python has begun and not ended.
+    pub outstanding: Arc<Outstanding>,
     /// Starlette's classes.
     pub types: Arc<ResponseTypes>,
     /// The worker's loop.
@@ -115,7 +67,7 @@ impl PythonHandler {
         Self {
             routes: Vec::new(),
             hooks,
-            later: Arc::default(),
+            outstanding: Arc::default(),
             types: Arc::new(types),
             asyncio,
             inline_budget,
@@ -137,26 +89,20 @@ impl PythonHandler {
         if let Err(error) = self.asyncio.show(py) {
             error.write_unraisable(py, None);
         }
+        let exchange = |id| self.outstanding.exchanges.get(py, id);
         for (id, notice) in self.notices.drain(..) {
             match notice {
                 Notice::Writable => {
-                    if let Some(exchange) = self.later.exchange(py, id) {
+                    if let Some(exchange) = exchange(id) {
                         exchange.get().writable(py);
                     }
                 }
                 Notice::Readable => {
-                    if let Some(exchange) = self.later.exchange(py, id) {
+                    if let Some(exchange) = exchange(id) {
                         exchange.get().readable(py);
                     }
                 }
-                Notice::Ended(how) => {
-                    let exchange =
-                        if how == Ended::HalfClosed { self.later.exchange(py, id) } else { self.later.forget(id) };
-                    match exchange {
-                        Some(exchange) => exchange.get().ended(py, how),
-                        None => self.later.note_end(id, how),
-                    }
-                }
+                Notice::Ended(how) => self.outstanding.ended(py, id, how),
             }
         }
     }
@@ -236,7 +182,7 @@ impl Handler for Attached<'_, '_> {
     }
 
     fn body(&mut self, id: RequestId, part: &[u8], is_complete: bool) {
-        self.handler.later.add_body(id, part, is_complete);
+        self.handler.outstanding.mailbox().add_body(id, part, is_complete);
         self.handler.notices.push((id, Notice::Readable));
     }
 
@@ -293,7 +239,7 @@ impl<'py> Attached<'_, 'py> {
     /// The core counts requests that somebody waits for. A peer that asks and goes leaves a handler behind, so those are
     /// counted too.
     fn is_overloaded(&self) -> bool {
-        self.handler.later.open_count() >= self.handler.open_max
+        self.handler.outstanding.mailbox().open_count() >= self.handler.open_max
     }
 
     #[cold]
@@ -337,7 +283,7 @@ impl<'py> Attached<'_, 'py> {
         let done = Bound::new(py, self.completion(plan, request))?;
         let pool = self.handler.hooks.pool.bind(py);
         let future = pool.call1((plan.endpoint.bind(py), arguments, &done))?;
-        self.handler.later.suspend(request.id, future.unbind(), done.unbind());
+        self.handler.outstanding.suspend(request.id, future.unbind(), done.unbind());
         Ok(())
     }
 
@@ -353,7 +299,7 @@ impl<'py> Attached<'_, 'py> {
         }
         let done = Bound::new(py, self.completion(plan, request))?;
         task.call_method1(intern!(py, "add_done_callback"), (&done,))?;
-        self.handler.later.suspend(request.id, task.unbind(), done.unbind());
+        self.handler.outstanding.suspend(request.id, task.unbind(), done.unbind());
         Ok(None)
     }
 
@@ -363,8 +309,8 @@ impl<'py> Attached<'_, 'py> {
             plan: Arc::clone(plan),
             types: Arc::clone(&handler.types),
             hooks: Arc::clone(&handler.hooks),
-            later: Arc::clone(&handler.later),
-            ticket: Ticket::new(&handler.later),
+            outstanding: Arc::clone(&handler.outstanding),
+            ticket: Ticket::new(handler.outstanding.mailbox()),
             request: Retained::new(request),
             ended: None,
         })
@@ -377,24 +323,21 @@ impl<'py> Attached<'_, 'py> {
         request: &Request<'_>,
         answer: &mut Answer<'_>,
     ) -> Outcome {
-        let types = &self.handler.types;
-        let scratch = &mut self.handler.scratch;
-        let rendered = result.and_then(|value| response::render(plan, types, &value, scratch));
-        let rendered = rendered.or_else(|error| response::from_exception(types, &self.handler.hooks, self.py, error));
-        let sent = match rendered {
-            Ok(Rendered::Json { status }) => answer.json(status, scratch),
-            Ok(Rendered::Whole { status, headers, body }) => answer.whole_shared(status, &headers, body),
-            Ok(Rendered::Object(object)) => return self.later_by(|hooks| &hooks.respond, request, Some(object)),
-            Err(error) => {
+        let Attached { py, handler } = self;
+        let (py, scratch) = (*py, &mut handler.scratch);
+        let sent = match Reply::new(plan, &handler.types, &handler.hooks, py, result, scratch) {
+            Reply::Json { status } => answer.json(status, scratch),
+            Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
+            Reply::Response(response) => return self.later_by(|hooks| &hooks.respond, request, Some(response)),
+            Reply::Exception(exception) => {
                 bound_scratch(scratch);
                 // What failed before the call, for want of memory, has left them.
-                self.handler.arguments.clear(self.py);
-                let exception = error.into_value(self.py).into_any();
+                handler.arguments.clear(py);
                 return self.later_by(|hooks| &hooks.raised, request, Some(exception));
             }
         };
         bound_scratch(scratch);
-        debug_assert!(sent.is_ok(), "render has compared the lengths, and nothing was answered before");
+        debug_assert!(sent.is_ok(), "`Reply` has compared the lengths, and nothing was answered before");
         Outcome::Answered
     }
 
@@ -418,7 +361,7 @@ impl<'py> Attached<'_, 'py> {
         self.handler.start_clock();
         let hooks = Arc::clone(&self.handler.hooks);
         let started = self.handler.asyncio.show(py).and_then(|()| {
-            Exchange::begin(py, Retained::new(request), &self.handler.later, hook(&hooks), argument, None)
+            self.handler.outstanding.exchanges.begin(py, Retained::new(request), hook(&hooks), argument, None)
         });
         match started {
             Ok(()) => Outcome::Later,

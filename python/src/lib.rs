@@ -1,22 +1,27 @@
 //! The extension module `turboapi._core`: the list below is all that Python can see of it. The only crate that names pyo3.
 //!
 //! A request's way through it: `serve.rs` turns the worker, `handler.rs` is called with a whole request and calls the
-//! function that `plan.rs` has prepared, `coroutine.rs` waits where that is a coroutine that suspends, `response.rs` makes an
+//! function that `plan.rs` has prepared, `coroutine.rs` waits where that is a coroutine that suspends, `reply.rs` makes an
 //! answer of what it returned. `watchdog.rs` publishes what runs. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
 
 mod serve;
-mod handoff;
-mod handler;
-mod plan;
-mod coroutine;
-mod response;
-mod json;
-mod asgi;
-mod request;
-mod error;
 mod router;
+mod handler;
+mod coroutine;
+mod asgi;
+mod reply;
+mod table;
+mod plan;
+mod fields;
+mod json;
+mod event_loop;
+mod mailbox;
+mod hooks;
+mod request;
 mod watchdog;
+mod handoff;
 mod memory;
+mod error;
 mod interpreter;
 
 use pyo3::prelude::*;

@@ -7,12 +7,14 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 use turboapi_core::http::cookie;
 use turboapi_core::http::target::query_pairs;
 use turboapi_core::request::Request;
 
+use crate::fields;
 use crate::interpreter::Arguments;
 
 /// One route, compiled.
@@ -93,40 +95,33 @@ impl From<PyErr> for HandOver {
 
 impl Plan {
     /// Reads a `plan.NativeRoute`. `path_names` are the template's parameters, in order.
-    pub fn new(route: &Bound<'_, PyAny>, path_names: &[String]) -> PyResult<Self> {
+    pub fn new(route: &Bound<'_, PyAny>, path_names: &[&str]) -> PyResult<Self> {
         let py = route.py();
-        let optional = |name: &str| -> PyResult<Option<Py<PyAny>>> {
-            let value = route.getattr(name)?;
-            Ok((!value.is_none()).then(|| value.unbind()))
-        };
+        let hook = |name: &str| Ok::<_, PyErr>(fields::optional(route, name)?.map(Bound::unbind));
         let mut names = Vec::new();
         let mut parameters = Vec::new();
-        for parameter in route.getattr("parameters")?.try_iter()? {
+        for parameter in fields::object(route, "parameters")?.try_iter()? {
             let parameter = parameter?;
-            names.push(parameter.getattr("name")?);
+            names.push(fields::value::<String>(&parameter, "name")?);
             parameters.push(Parameter::new(&parameter, path_names)?);
         }
-        let body = route.getattr("body")?;
-        let body = if body.is_none() {
-            None
-        } else {
-            names.push(body.getattr("name")?);
-            Some(Body { validate: body.getattr("validate")?.unbind() })
-        };
-        // The interpreter compares names by identity first.
-        for name in &mut names {
-            *name = PyString::intern(py, name.cast::<PyString>()?.to_str()?).into_any();
+        let mut body = None;
+        if let Some(declared) = fields::optional(route, "body")? {
+            names.push(fields::value(&declared, "name")?);
+            body = Some(Body { validate: fields::object(&declared, "validate")?.unbind() });
         }
-        let blocking: Option<bool> = route.getattr("blocking")?.extract()?;
-        let is_coroutine = route.getattr("is_coroutine")?.extract()?;
+        // Interned, as the interpreter compares names by identity first.
+        let names: Vec<_> = names.iter().map(|name| PyString::intern(py, name)).collect();
+        let blocking: Option<bool> = fields::value(route, "blocking")?;
+        let is_coroutine = fields::value(route, "is_coroutine")?;
         Ok(Self {
-            endpoint: route.getattr("endpoint")?.unbind(),
+            endpoint: fields::object(route, "endpoint")?.unbind(),
             is_coroutine,
-            status: route.getattr("status_code")?.extract::<Option<u16>>()?.unwrap_or(200),
-            render: optional("render")?,
-            serialize: optional("serialize")?,
-            encode: route.getattr("encode")?.unbind(),
-            label: route.getattr("label")?.extract()?,
+            status: fields::value::<Option<u16>>(route, "status_code")?.unwrap_or(200),
+            render: hook("render")?,
+            serialize: hook("serialize")?,
+            encode: fields::object(route, "encode")?.unbind(),
+            label: fields::value(route, "label")?,
             is_pooled: AtomicBool::new(!is_coroutine && blocking == Some(true)),
             may_move: !is_coroutine && blocking.is_none(),
             strikes: AtomicU32::new(0),
@@ -198,34 +193,34 @@ impl Plan {
 }
 
 impl Parameter {
-    fn new(parameter: &Bound<'_, PyAny>, path_names: &[String]) -> PyResult<Self> {
-        let wire_name: String = parameter.getattr("wire_name")?.extract()?;
-        let source = match parameter.getattr("source")?.extract::<&str>()? {
+    fn new(parameter: &Bound<'_, PyAny>, path_names: &[&str]) -> PyResult<Self> {
+        let wire_name: String = fields::value(parameter, "wire_name")?;
+        let source: String = fields::value(parameter, "source")?;
+        let source = match source.as_str() {
             "path" => Source::Path(path_names.iter().position(|name| *name == wire_name).ok_or_else(|| {
-                pyo3::exceptions::PyValueError::new_err(format!(
-                    "no path parameter {wire_name}, there are {path_names:?}"
-                ))
+                PyValueError::new_err(format!("no path parameter {wire_name:?}, there are {path_names:?}"))
             })?),
             "query" => Source::Query(wire_name),
             "header" => Source::Header(wire_name),
-            _ => Source::Cookie(wire_name),
+            "cookie" => Source::Cookie(wire_name),
+            _ => return Err(fields::unknown("source", &source, "path, query, header and cookie")),
         };
-        let kind = match parameter.getattr("kind")?.extract::<&str>()? {
+        let kind: String = fields::value(parameter, "kind")?;
+        let kind = match kind.as_str() {
             "str" => Kind::Str,
             "int" => Kind::Int,
             "float" => Kind::Float,
             "bool" => Kind::Bool,
-            _ => Kind::Validator,
+            "validator" => Kind::Validator,
+            _ => return Err(fields::unknown("kind of value", &kind, "str, int, float, bool and validator")),
         };
-        let factory = parameter.getattr("default_factory")?;
-        let absent = if parameter.getattr("required")?.extract()? {
-            Absent::Refused
-        } else if factory.is_none() {
-            Absent::Value(parameter.getattr("default")?.unbind())
-        } else {
-            Absent::Factory(factory.unbind())
+        let default = fields::object(parameter, "default")?.unbind();
+        let absent = match (fields::value(parameter, "required")?, fields::optional(parameter, "default_factory")?) {
+            (true, _) => Absent::Refused,
+            (false, Some(factory)) => Absent::Factory(factory.unbind()),
+            (false, None) => Absent::Value(default),
         };
-        Ok(Self { source, kind, validate: parameter.getattr("validate")?.unbind(), absent })
+        Ok(Self { source, kind, validate: fields::object(parameter, "validate")?.unbind(), absent })
     }
 
     fn value<'py>(&self, py: Python<'py>, request: &Request<'_>) -> Result<Bound<'py, PyAny>, HandOver> {

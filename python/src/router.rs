@@ -1,35 +1,20 @@
 //! The router by itself, for the property test against Starlette's and for `turboapi routes`.
 
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use turboapi_core::router::{self, Match, Params, RouteKind, RouteSpec};
+use turboapi_core::router::{Match, Params};
+
+use crate::table::Table;
 
 /// A route table that is not served.
 #[pyclass(frozen, module = "turboapi._core")]
-pub struct Router(router::Router);
-
-/// Reads "route", "prefix" or "opaque".
-pub fn kind(text: &str) -> PyResult<RouteKind> {
-    match text {
-        "route" => Ok(RouteKind::Route),
-        "prefix" => Ok(RouteKind::Prefix),
-        "opaque" => Ok(RouteKind::Opaque),
-        _ => Err(PyValueError::new_err(format!("kind of route is {text:?}, allowed are route, prefix and opaque"))),
-    }
-}
+pub struct Router(turboapi_core::router::Router);
 
 #[pymethods]
 impl Router {
     #[new]
-    fn new(specs: Vec<(String, Vec<String>, String)>, redirect_slashes: bool) -> PyResult<Self> {
-        let specs = specs
-            .into_iter()
-            .map(|(template, methods, text)| Ok(RouteSpec { template, methods, kind: kind(&text)? }))
-            .collect::<PyResult<_>>()?;
-        let router =
-            router::Router::new(specs, redirect_slashes).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        Ok(Self(router))
+    fn new(entries: &Bound<'_, PyAny>, redirect_slashes: bool) -> PyResult<Self> {
+        Ok(Self(Table::new(entries, redirect_slashes)?.router))
     }
 
     /// ("found", index, parameters), ("method_not_allowed", allow), ("redirect", path), ("not_found",) or ("ask",).

@@ -15,20 +15,21 @@ use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::http::encode::is_header_value;
 use turboapi_core::limits::Limits;
 use turboapi_core::request::{Request, RequestId};
-use turboapi_core::router::{RouteSpec, Router};
+use turboapi_core::router::Router;
 use turboapi_core::worker;
 use turboapi_platform::handoff::Seat;
 use turboapi_platform::probe::{self, Choice, Requested, Start};
 use turboapi_platform::{IoConfig, Platform, Wait};
 
-use crate::asgi::Message;
-use crate::coroutine::AsyncioLoop;
 use crate::error;
-use crate::handler::{Attached, Hooks, PythonHandler, Route};
+use crate::event_loop::AsyncioLoop;
+use crate::handler::{Attached, PythonHandler};
 use crate::handoff::Handoff;
+use crate::hooks::Hooks;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
-use crate::plan::Plan;
-use crate::response::ResponseTypes;
+use crate::mailbox::Message;
+use crate::reply::ResponseTypes;
+use crate::table::Table;
 use crate::watchdog::Activity;
 
 /// Turns in a row that found work without waiting. After so many the interpreter is let go for a moment all the same: a
@@ -134,7 +135,7 @@ impl<P: Platform> Server<P> {
         };
         let mut messages = std::mem::take(&mut self.messages);
         loop {
-            handler.later.take(&mut messages);
+            handler.outstanding.mailbox().take(&mut messages);
             if messages.is_empty() {
                 break;
             }
@@ -256,7 +257,7 @@ impl<P: Platform> Serve for Server<P> {
     fn drain(&mut self, py: Python<'_>, timeout: Duration) {
         self.worker.drain(timeout);
         if let Some(handler) = &self.handler {
-            handler.later.drain(py);
+            handler.outstanding.exchanges.drain(py);
         }
     }
 
@@ -291,14 +292,11 @@ impl<P: Platform> Serve for Server<P> {
             if !refusals.is_empty() {
                 handler.tell_refusals(py, refusals);
             }
-            handler.later.close();
+            handler.outstanding.close();
         }
         detached(py, || worker.finish(FINISH_PATIENCE))
     }
 }
-
-/// Template, methods, kind, `plan.NativeRoute` or None, and the largest body or None for that of the server.
-type RouteEntry = (String, Vec<String>, String, Py<PyAny>, Option<u64>);
 
 /// How long the kernel may take to let go of what this worker gave it.
 const FINISH_PATIENCE: Duration = Duration::from_secs(2);
@@ -350,34 +348,21 @@ impl Worker {
     fn start(
         &mut self,
         event_loop: &Bound<'_, PyAny>,
-        routes: Vec<RouteEntry>,
+        routes: &Bound<'_, PyAny>,
         redirect_slashes: bool,
         hooks: &Bound<'_, PyAny>,
         response: Py<PyType>,
         plain_responses: Vec<Py<PyType>>,
         inline_budget: f64,
     ) -> PyResult<()> {
-        let py = event_loop.py();
-        let invalid = |error: &dyn std::fmt::Display| PyValueError::new_err(error.to_string());
-        let mut specs = Vec::with_capacity(routes.len());
-        let mut natives = Vec::with_capacity(routes.len());
-        for (template, methods, kind, native, body_bytes_max) in routes {
-            specs.push(RouteSpec { template, methods, kind: crate::router::kind(&kind)? });
-            natives.push((native, body_bytes_max));
-        }
-        let router = Router::new(specs, redirect_slashes).map_err(|error| invalid(&error))?;
-        let budget = Duration::try_from_secs_f64(inline_budget).map_err(|error| invalid(&error))?;
+        let table = Table::new(routes, redirect_slashes)?;
+        let budget = Duration::try_from_secs_f64(inline_budget)
+            .map_err(|error| PyValueError::new_err(format!("inline_budget is {inline_budget}: {error}")))?;
         let types = ResponseTypes::new(response, plain_responses);
         let mut handler =
             PythonHandler::new(Arc::new(Hooks::new(hooks)?), types, AsyncioLoop::new(event_loop)?, budget);
-        for (index, (native, body_bytes_max)) in (0..).zip(natives) {
-            let native = native.bind(py);
-            let route = turboapi_core::router::RouteId(index);
-            let names: Vec<String> = router.parameters(route).iter().map(|parameter| parameter.name.clone()).collect();
-            let plan = if native.is_none() { None } else { Some(Arc::new(Plan::new(native, &names)?)) };
-            handler.routes.push(Route { plan, body_bytes_max });
-        }
-        self.server.get()?.set_routes(router, handler);
+        handler.routes = table.routes;
+        self.server.get()?.set_routes(table.router, handler);
         Ok(())
     }
 

@@ -6,13 +6,15 @@ same parameters, the same `Allow`, the same `Location`. `TURBOAPI_TEST_TABLES` s
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,8 @@ from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.routing import Router as StarletteRouter
 
 from turboapi._core import Router
+from turboapi.plan.arguments import Kind, Parameter, Source
+from turboapi.plan.routes import Entry, compile_app
 
 TABLES = int(os.environ.get("TURBOAPI_TEST_TABLES", "500"))
 
@@ -71,7 +75,7 @@ class Table:
 
     routes: list[BaseRoute]
     recorders: list[Recorder]
-    specs: list[tuple[str, list[str], str]]
+    entries: list[Entry]
 
 
 def build(lines: list[tuple[str, str, Any]]) -> Table:
@@ -84,24 +88,24 @@ def build(lines: list[tuple[str, str, Any]]) -> Table:
         The route objects, and what `Router` is given for them.
     """
     routes: list[BaseRoute] = []
-    specs = []
+    entries = []
     recorders = [Recorder(index) for index in range(len(lines))]
     for recorder, (what, template, methods) in zip(recorders, lines, strict=True):
         if what == "api":
             route: Any = APIRoute(template, endpoint, methods=methods)
             route.app = recorder
-            specs.append((route.path, list(route.methods), "route"))
+            entries.append(Entry(route.path, tuple(route.methods), "route", None, ""))
         elif what == "route":
             route = Route(template, recorder, methods=methods)
-            specs.append((route.path, list(route.methods or []), "route"))
+            entries.append(Entry(route.path, tuple(route.methods or ()), "route", None, ""))
         elif what == "mount":
             route = Mount(template, app=recorder)
-            specs.append((route.path, [], "prefix"))
+            entries.append(Entry(route.path, (), "prefix", None, ""))
         else:
             route = Host(template, app=recorder)
-            specs.append(("", [], "opaque"))
+            entries.append(Entry("", (), "opaque", None, ""))
         routes.append(route)
-    return Table(routes, recorders, specs)
+    return Table(routes, recorders, entries)
 
 
 def run(router: Any, table: Table, method: str, path: str) -> tuple[Any, ...]:
@@ -181,7 +185,8 @@ def may_ask(table: Table, path: str) -> bool:
     if len(path) > 640:
         return True
     other = path.rstrip("/") if path.endswith("/") else path + "/"
-    for (template, _, kind), route in zip(table.specs, table.routes, strict=True):
+    for entry, route in zip(table.entries, table.routes, strict=True):
+        template, kind = entry.template, entry.kind
         if kind == "opaque" or (template[:1] not in ("", "/") and (template[0] == "{" or not path.startswith("/"))):
             return True
         if "turboapi_month" in template:
@@ -303,7 +308,7 @@ def tables(draw: Any) -> tuple[list[tuple[str, str, Any]], list[tuple[str, str]]
 
 def check(lines: list[tuple[str, str, Any]], requests: list[tuple[str, str]], redirect_slashes: bool = True) -> None:
     table = build(lines)
-    ours = Router(table.specs, redirect_slashes)
+    ours = Router(table.entries, redirect_slashes)
     theirs = (
         APIRouter(routes=table.routes, redirect_slashes=redirect_slashes),
         StarletteRouter(routes=table.routes, redirect_slashes=redirect_slashes),
@@ -345,6 +350,65 @@ def test_many_routes() -> None:
     check(lines, requests)
 
 
+def get_user(id: int, page: int = 1) -> None:
+    """Never called."""
+
+
+def compiled() -> Entry:
+    """A route with a plan."""
+    app = FastAPI(openapi_url=None)
+    app.get("/users/{id}")(get_user)
+    [entry] = compile_app(app)
+    assert entry.native is not None
+    return entry
+
+
+def native(**changes: Any) -> Entry:
+    entry = compiled()
+    return entry._replace(native=dataclasses.replace(entry.native, **changes))
+
+
+def parameter(**changes: Any) -> Entry:
+    path, query = compiled().native.parameters
+    return native(parameters=(path, dataclasses.replace(query, **changes)))
+
+
+IN = re.escape("entry 1 of the route table ('/users/{id}'): ")
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        (compiled()._replace(kind="regex"), ValueError, IN + 'kind of route is "regex", allowed are route, prefix and opaque$'),
+        (compiled()._replace(kind=None), TypeError, IN + "kind of Entry is None: "),
+        (compiled()._replace(methods=(1,)), TypeError, IN + r"methods of Entry is \(1,\): "),
+        (compiled()._replace(body_bytes_max=-1), TypeError, IN + "body_bytes_max of Entry is -1: "),
+        (compiled()._replace(native=object()), TypeError, IN + "object has no parameters$"),
+        (compiled()[:4], TypeError, "entry 1 of the route table: tuple has no kind$"),
+        (parameter(source="body"), ValueError, IN + 'source is "body", allowed are path, query, header and cookie$'),
+        (parameter(kind="date"), ValueError, IN + 'kind of value is "date", allowed are str, int, float, bool and validator$'),
+        (parameter(source="path"), ValueError, IN + r'no path parameter "page", there are \["id"\]$'),
+        (parameter(required="no"), TypeError, IN + "required of Parameter is 'no': "),
+        (native(status_code=70000), TypeError, IN + "status_code of NativeRoute is 70000: "),
+        (native(blocking=1), TypeError, IN + "blocking of NativeRoute is 1: "),
+        (native(body=Parameter), TypeError, IN + "name of type is "),
+    ],
+)
+def test_refused_entry(entry: Any, error: type[Exception], message: str) -> None:
+    """What is missing or not known is said, with what was seen and what is allowed: nothing is served by a guess."""
+    with pytest.raises(error, match=message):
+        Router([compiled(), entry], True)
+
+
 def test_refused_template() -> None:
     with pytest.raises(ValueError, match="two parameters named x"):
-        Router([("/{x}/{x}", ["GET"], "route")], True)
+        Router([Entry("/{x}/{x}", ("GET",), "route", None, "")], True)
+
+
+def test_every_word_is_known() -> None:
+    """The words that Python's types allow are those that Rust reads."""
+    entries = [Entry("/a", (), kind, None, "") for kind in get_args(get_type_hints(Entry)["kind"])]
+    entries += [parameter(source=source, wire_name="id") for source in get_args(Source)]
+    entries += [parameter(kind=kind) for kind in get_args(Kind)]
+    assert len(entries) == 3 + 4 + 5
+    Router(entries, True)

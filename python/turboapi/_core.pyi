@@ -4,7 +4,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
-from .plan.routes import NativeRoute
+from .plan.routes import Entry
 
 __version__: str
 
@@ -124,9 +124,10 @@ class Handoff:
 
 @final
 class Router:
-    """A route table that is not served. `specs`: (template, methods, kind), in order of registration."""
+    """A route table that is not served. `entries` are in order of registration."""
 
-    def __init__(self, specs: Sequence[tuple[str, Sequence[str], str]], redirect_slashes: bool) -> None: ...
+    def __init__(self, entries: Sequence[Entry], redirect_slashes: bool) -> None:
+        """Raises TypeError for an entry that lacks something, ValueError for one with an unknown word or a template that cannot be."""
     def find(self, method: str, path: str) -> tuple[Any, ...]:
         """("found", index, parameters), ("method_not_allowed", allow), ("redirect", path), ("not_found",) or ("ask",)."""
 
@@ -172,15 +173,15 @@ class Worker:
         self,
         *,
         event_loop: AbstractEventLoop,
-        routes: Sequence[tuple[str, Sequence[str], str, NativeRoute | None, int | None]],
+        routes: Sequence[Entry],
         redirect_slashes: bool,
         hooks: Any,
         response: type,
         plain_responses: Sequence[type],
         inline_budget: float,
     ) -> None:
-        """`routes`: (template, methods, kind "route" | "prefix" | "opaque", plan or None for the app's own ASGI call, largest body in
-        bytes or None for `body_bytes_max`), in order of registration. Called again when the app has got further ones."""
+        """`routes` are in order of registration; what is wrong with one is said as by `Router`. Called again when the app has got
+        further ones."""
     def listen(self, descriptor: int, *, for_all: bool = False) -> None:
         """Accepts from a listening socket, which the caller keeps open until `close`. If no other worker does, `for_all`, it deals
         out what comes."""

@@ -30,7 +30,7 @@ AsgiApp = Callable[[Scope, Callable[[], Awaitable[Message]], Callable[[Message],
 VERSION = {"version": "3.0", "spec_version": "2.3"}
 
 #: Of each task that answers a request, by which the worker finds those that it has to wait for or cancel at its end. The tasks of native
-#: routes are made in Rust (src/coroutine.rs), under the same name.
+#: routes are made in Rust (python/src/event_loop.rs), under the same name.
 TASK_NAME = "turboapi-request"
 
 #: Parts of a stream that are dropped while who listens for its end comes to end it. One that goes on all the same shall not for ever.

@@ -57,7 +57,7 @@ class NativeRoute:
 
 
 class Entry(NamedTuple):
-    """One line of the route table. All but the reason go to `_core.Worker.start`.
+    """One line of the route table, as `_core` takes it (python/src/table.rs), which reads all but the reason.
 
     `kind` "route": the template with Starlette's own convertors; no methods means every method.
     "prefix": a mount; any method, and any path that is `template` + "/" + anything. "" is every path, one with a line break too.

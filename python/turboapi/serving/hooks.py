@@ -21,7 +21,7 @@ from ..plan import answers, routes
 logger = logging.getLogger("turboapi")
 
 #: The line of a route table that leaves every request to the app's own ASGI call.
-EVERYTHING: tuple[str, list[str], str, None, None] = ("", [], "opaque", None, None)
+EVERYTHING = routes.Entry("", (), "opaque", None, "")
 
 
 class Hooks:
@@ -53,7 +53,7 @@ class Hooks:
         self._is_changing = False
         self.answers_unmatched = False
         self.redirect_slashes = False
-        self.routes: list[tuple[str, list[str], str, routes.NativeRoute | None, int | None]] = []
+        self.routes: list[routes.Entry] = []
 
     def refresh(self) -> None:
         """Reads the app's routes."""
@@ -64,13 +64,8 @@ class Hooks:
             self.routes = [EVERYTHING]
             return
         self._version = self._quick_version()
-        self.routes = []
-        for entry in routes.compile_app(self._app):
-            # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
-            is_everything = entry.template == "" and entry.native is None
-            self.routes.append(
-                EVERYTHING if is_everything else (entry.template, list(entry.methods), entry.kind, entry.native, entry.body_bytes_max)
-            )
+        # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
+        self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
         self._error_app = answers.error_app(self._app)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions

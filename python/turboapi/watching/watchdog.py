@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from .._core import Activity
+from ..plan.routes import Entry
 
 logger = logging.getLogger("turboapi")
 
@@ -177,16 +178,16 @@ def look(watched: Watched) -> None:
     logger.warning(message, label, watched.index, seconds, CURE, "".join(lines).rstrip("\n"))
 
 
-def route_label(routes: list[tuple[str, list[str], str, Any, int | None]], index: int) -> str:
+def route_label(routes: list[Entry], index: int) -> str:
     """`GET /users/{id}`; empty where the table's line stands for more than a route, or there is none."""
     if not 0 <= index < len(routes):
         return ""
-    template, methods, kind, native, _ = routes[index]
-    if native is not None:
-        return native.label
-    if not template:
+    entry = routes[index]
+    if entry.native is not None:
+        return entry.native.label
+    if not entry.template:
         return ""
-    return f"{','.join(methods) or 'any method'} {template}{'/…' if kind == 'prefix' else ''}"
+    return f"{','.join(entry.methods) or 'any method'} {entry.template}{'/…' if entry.kind == 'prefix' else ''}"
 
 
 def subject_in_words(subject: bytes | None) -> str:
@@ -198,8 +199,8 @@ def task_in_words(watched: Watched, stack: list[traceback.FrameSummary]) -> str:
     """Which route's handler the event loop has resumed, if the stack shows one of those that are known."""
     places = {(frame.filename, frame.name) for frame in stack}
     for entry in watched.hooks.routes:
-        if entry[3] is not None and place_of(entry[3].endpoint) in places:
-            return f"{entry[3].label} (a later step, in the event loop)"
+        if entry.native is not None and place_of(entry.native.endpoint) in places:
+            return f"{entry.native.label} (a later step, in the event loop)"
     for route in getattr(watched.app, "routes", ()):
         if place_of(getattr(route, "endpoint", None)) in places:
             methods = ",".join(sorted(getattr(route, "methods", None) or ()))

@@ -1,4 +1,4 @@
-//! What a function returned, as an answer: the order of the questions is FastAPI's.
+//! What a function returned or raised becomes an answer, here and nowhere else. The order of the questions is FastAPI's.
 //!
 //! 1. A `Response` is used as it is.
 //! 2. A declared response class makes one.
@@ -15,12 +15,12 @@ use turboapi_core::answer::Headers;
 use turboapi_core::output::COPY_BYTES_MAX;
 
 use crate::error;
-use crate::handler::Hooks;
+use crate::hooks::Hooks;
 use crate::json;
 use crate::plan::Plan;
 
-/// An answer that is ready, or an object that has to be asked for it.
-pub enum Rendered {
+/// What becomes of a function's result.
+pub enum Reply {
     /// JSON bytes, in the buffer that was given.
     Json {
         /// Status code.
@@ -36,7 +36,26 @@ pub enum Rendered {
         body: Bytes,
     },
     /// A response that streams, reads a file or does something afterwards: it is an ASGI app, and is run as one.
-    Object(Py<PyAny>),
+    Response(Py<PyAny>),
+    /// An exception about which the app has to be asked.
+    Exception(Py<PyAny>),
+}
+
+impl Reply {
+    /// Makes an answer of what a function returned or raised. JSON goes to `scratch`, which is cleared first.
+    pub fn new(
+        plan: &Plan,
+        types: &ResponseTypes,
+        hooks: &Hooks,
+        py: Python<'_>,
+        result: PyResult<Bound<'_, PyAny>>,
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        match result.and_then(|value| from_value(plan, types, &value, scratch)) {
+            Ok(reply) => reply,
+            Err(exception) => from_exception(types, hooks, py, exception),
+        }
+    }
 }
 
 /// Starlette's response classes: which are known to be their bytes and nothing else.
@@ -64,18 +83,12 @@ impl ResponseTypes {
     }
 }
 
-/// Makes an answer of `value`. JSON goes to `scratch`, which is cleared first.
-pub fn render(
-    plan: &Plan,
-    types: &ResponseTypes,
-    value: &Bound<'_, PyAny>,
-    scratch: &mut Vec<u8>,
-) -> PyResult<Rendered> {
+fn from_value(plan: &Plan, types: &ResponseTypes, value: &Bound<'_, PyAny>, scratch: &mut Vec<u8>) -> PyResult<Reply> {
     let py = value.py();
     scratch.clear();
     if plan.writes_plain_json() {
         if json::write(value, scratch).is_ok() {
-            return Ok(Rendered::Json { status: plan.status });
+            return Ok(Reply::Json { status: plan.status });
         }
         scratch.clear();
     }
@@ -88,7 +101,7 @@ pub fn render(
     let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
     let body = encode.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?;
     scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
-    Ok(Rendered::Json { status: plan.status })
+    Ok(Reply::Json { status: plan.status })
 }
 
 /// The same exception, with a note for the log that says of which route and which value no answer could be made.
@@ -112,23 +125,23 @@ fn noted(plan: &Plan, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
 }
 
 /// Takes a response apart, if it is one that can be.
-pub fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyResult<Rendered> {
+fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = response.py();
     if !types.is_plain(response)? {
-        return Ok(Rendered::Object(response.clone().unbind()));
+        return Ok(Reply::Response(response.clone().unbind()));
     }
     let status = checked_status(response.getattr(intern!(py, "status_code"))?.extract()?)?;
     let headers = headers_from(&response.getattr(intern!(py, "raw_headers"))?)?;
     let body = response.getattr(intern!(py, "body"))?;
     let Ok(body) = body.cast_exact::<PyBytes>() else {
         // A memoryview: Starlette allows that too.
-        return Ok(Rendered::Object(response.clone().unbind()));
+        return Ok(Reply::Response(response.clone().unbind()));
     };
     if headers.content_length().is_some_and(|length| length != body.as_bytes().len() as u64) {
         // FastAPI empties the body of a 205 and leaves its length; what the server does with it is for the ASGI path to say.
-        return Ok(Rendered::Object(response.clone().unbind()));
+        return Ok(Reply::Response(response.clone().unbind()));
     }
-    Ok(Rendered::Whole { status, headers, body: shared_bytes(body) })
+    Ok(Reply::Whole { status, headers, body: shared_bytes(body) })
 }
 
 /// The bytes of a body, which stay where Python has them if they are many: an app that sends the same ones to many peers holds
@@ -142,14 +155,13 @@ pub fn shared_bytes(body: &Bound<'_, PyBytes>) -> Bytes {
     }
 }
 
-/// The answer that an exception is: FastAPI's own one for a plain HTTPException.
-///
-/// # Errors
-/// The exception itself, if the app has to be asked.
-pub fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exception: PyErr) -> PyResult<Rendered> {
+/// A plain HTTPException is an answer: FastAPI's own one.
+fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exception: PyErr) -> Reply {
     match hooks.http_response.bind(py).call1((exception.value(py),)) {
-        Ok(response) if !response.is_none() => from_response(types, &response),
-        _ => Err(exception),
+        Ok(response) if !response.is_none() => {
+            from_response(types, &response).unwrap_or_else(|error| Reply::Exception(error.into_value(py).into_any()))
+        }
+        _ => Reply::Exception(exception.into_value(py).into_any()),
     }
 }
 

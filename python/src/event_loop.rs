@@ -1,0 +1,91 @@
+//! The worker's asyncio loop as its requests need it: shown and hidden, given tasks, asked whether it has work.
+//!
+//! The loop runs `serve.rs` as its selector's `select`. So a handler is called inside the loop, and everything that asyncio
+//! offers works in it; the loop itself turns only when a coroutine has really suspended.
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// As `TASK_NAME` of `turboapi/asgi.py`.
+const TASK_NAME: &str = "turboapi-request";
+
+/// The loop of one worker.
+pub struct AsyncioLoop {
+    event_loop: Py<PyAny>,
+    /// `asyncio.events._set_running_loop`
+    set_running: Py<PyAny>,
+    /// `asyncio.Task`
+    task: Py<PyAny>,
+    task_options: Py<PyDict>,
+    /// The loop's own queue of callbacks. Private, and so called since Python 3.4.
+    ready: Py<PyAny>,
+    /// The loop's own heap of timers. The same.
+    scheduled: Py<PyAny>,
+    scheduled_count: usize,
+    /// Whether anything ran since the mark that may have given the loop work.
+    is_touched: bool,
+    is_hidden: bool,
+}
+
+impl AsyncioLoop {
+    /// For a loop that this thread runs.
+    pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = event_loop.py();
+        let asyncio = py.import("asyncio")?;
+        let options = PyDict::new(py);
+        options.set_item("loop", event_loop)?;
+        options.set_item("eager_start", true)?;
+        // A name of its own would be counted up by all workers at one place. By this one `turboapi/serving/worker.py` finds requests at its end.
+        options.set_item("name", TASK_NAME)?;
+        Ok(Self {
+            set_running: asyncio.getattr("events")?.getattr("_set_running_loop")?.unbind(),
+            task: asyncio.getattr("Task")?.unbind(),
+            task_options: options.unbind(),
+            ready: event_loop.getattr("_ready")?.unbind(),
+            scheduled: event_loop.getattr("_scheduled")?.unbind(),
+            scheduled_count: 0,
+            is_touched: false,
+            is_hidden: false,
+            event_loop: event_loop.clone().unbind(),
+        })
+    }
+
+    /// From here on no loop runs, as far as a function can see: `asyncio.run` works in it, and guards against blocking a
+    /// loop let it pass.
+    pub fn hide(&mut self, py: Python<'_>) -> PyResult<()> {
+        if !self.is_hidden {
+            self.set_running.bind(py).call1((py.None(),))?;
+            self.is_hidden = true;
+        }
+        Ok(())
+    }
+
+    /// From here on the loop runs again.
+    pub fn show(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.is_touched = true;
+        if self.is_hidden {
+            self.set_running.bind(py).call1((self.event_loop.bind(py),))?;
+            self.is_hidden = false;
+        }
+        Ok(())
+    }
+
+    /// Runs a coroutine to its first suspension, as a task.
+    pub fn start_task<'py>(&self, coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = coroutine.py();
+        self.task.bind(py).call((coroutine,), Some(self.task_options.bind(py)))
+    }
+
+    /// Remembers how many timers there are.
+    pub fn mark(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.scheduled_count = self.scheduled.bind(py).len()?;
+        self.is_touched = false;
+        Ok(())
+    }
+
+    /// Whether the loop has something to do at once, or other timers than at the mark.
+    pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.is_touched
+            && (self.ready.bind(py).len()? > 0 || self.scheduled.bind(py).len()? != self.scheduled_count))
+    }
+}
