@@ -113,7 +113,7 @@ impl PythonHandler {
         *self.called_at.insert(Instant::now())
     }
 
-    /// An answer found nobody: whoever gives it need not go on.
+    /// The peer of an answer has gone: what makes the answer need not go on.
     pub fn notice_gone(&mut self, id: RequestId) {
         self.notices.push((id, Notice::Ended(Ended::Gone)));
     }

@@ -1,4 +1,4 @@
-//! What the workers of a server share, as its parent holds it. It says nothing of who gets what: see `balance.rs` of the core.
+//! What the workers of a server share, as its parent holds it. It does not say which worker gets what: see `balance.rs` of the core.
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! What goes between Python and the connections of one worker: answers on their way out, bodies on their way in, and how many
-//! requests Python has begun and not ended. Who waits for them is not here: see `coroutine.rs` and `asgi.rs`.
+//! requests Python has begun and not ended. What waits for them is not here: see `coroutine.rs` and `asgi.rs`.
 //!
 //! What an app sends reaches the connection when it has returned to the worker: an app may send from inside a turn's handler call
 //! as well as from any later callback of the loop. A body that comes after its head waits here too, as it may not be known yet who

@@ -61,7 +61,7 @@ fn choose(wish: &str) -> PyResult<Choice> {
 
 /// One core's server. It is made, turned and closed on one thread.
 ///
-/// INVARIANT: whoever makes one closes it. Until then it is a root, not garbage, as its thread runs in it; afterwards it
+/// INVARIANT: its maker closes it. Until then it is a root, not garbage, as its thread runs in it; afterwards it
 /// holds no Python object. So it takes no part in garbage collection.
 #[pyclass(module = "turboapi._core")]
 pub struct Worker {

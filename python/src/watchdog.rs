@@ -66,7 +66,7 @@ impl Publisher {
     pub fn describe(&self, request: &Request<'_>) {
         let bytes = request.head_bytes;
         let (method, path) = (request.head.method.name(bytes), request.head.path.of(bytes));
-        // Pairs with the fence in `subject`: whoever reads a byte of this sees the word of this request, or a later one.
+        // Pairs with the fence in `subject`: a reader of a byte of this sees the word of this request, or a later one.
         fence(Ordering::Release);
         let mut text = method.iter().chain(b" ").chain(path).copied();
         for word in &self.cell.subject {

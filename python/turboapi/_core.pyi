@@ -146,7 +146,7 @@ class Activity:
 
 @final
 class Worker:
-    """One core's server: it is made, turned and closed on one thread, and whoever makes it closes it."""
+    """One core's server: it is made, turned and closed on one thread, and its maker closes it."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ VERSION = {"version": "3.0", "spec_version": "2.3"}
 #: routes are made in Rust (python/src/event_loop.rs), under the same name.
 TASK_NAME = "turboapi-request"
 
-#: Parts of a stream that are dropped while who listens for its end comes to end it. One that goes on all the same shall not for ever.
+#: Parts of a stream that are dropped until the task that waits for its end has ended it. One that goes on all the same shall not for ever.
 DROPPED_MAX = 16
 
 #: Of these the ones that are dropped at once, as it is better cancelled in its own `await` than in `send`: then its `finally` runs at
@@ -165,7 +165,7 @@ class Call:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._is_body_received = False
-        #: Who waits for the end, or has been told of it.
+        #: The tasks that wait for the end, or have been told of it.
         self._listeners_count = 0
         self._dropped_count = 0
         self._disconnected: asyncio.Event | None = None
@@ -190,7 +190,7 @@ class Call:
                 break
             if self._readable is None:
                 self._readable = asyncio.Event()
-            # One for all who wait: whoever comes first has what there is, the others wait again.
+            # One for all that wait: the first has what there is, the others wait again.
             self._readable.clear()
             self._exchange.on_body(self._readable.set)
             await self._readable.wait()
@@ -260,7 +260,7 @@ class Call:
             await asyncio.sleep(0)  # for a stream that never waits
 
 
-#: None where a version of Starlette has it no more: then whoever receives is given the body.
+#: None where a version of Starlette has it no more: then any receiver is given the body.
 LISTENER_CODE = getattr(getattr(StreamingResponse, "listen_for_disconnect", None), "__code__", None)
 
 #: Frames between `receive` and the listener: one, and four more for each BaseHTTPMiddleware.

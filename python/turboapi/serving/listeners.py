@@ -80,7 +80,7 @@ class SocketFile:
             self.remove_locked()
 
     def remove_locked(self) -> None:
-        """The same for who has locked the folder already."""
+        """The same for a caller that has locked the folder already."""
         if SocketFile.of(self.path) == self:
             Path(self.path).unlink()
 
@@ -172,7 +172,7 @@ def open_place(config: Config, *, workers: int, late: bool = False) -> Listeners
 
 
 def open_listeners(host: str, port: int, *, workers: int, backlog: int | None) -> Listeners:
-    """Opens the sockets of all workers. From now on the port is ours; who connects is refused until somebody listens.
+    """Opens the sockets of all workers. From now on the port is ours; a client that connects is refused until a worker listens.
 
     Args:
         host: an address or a name; an empty one means all addresses.

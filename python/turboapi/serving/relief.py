@@ -4,7 +4,7 @@ The main thread, or the parent of worker processes, does it, as it is never held
 something, and looks a moment later: a worker that is well has taken it by then. So it wakes for nothing that does not connect, and ten
 times a second at most.
 
-Not here: who counts as blocked, and who gets what (Rust: src/balance.rs).
+Not here: which worker counts as blocked, and which gets what (Rust: src/balance.rs).
 """
 
 import logging

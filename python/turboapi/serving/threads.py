@@ -185,7 +185,7 @@ class Threads:
             logger.warning("connections that waited for worker %d are lost: %s", worker.index, error)
         else:
             logger.warning("of the connections that waited for worker %d, others serve %d, and %d are closed", worker.index, moved, lost)
-        # Who connects from now on is not to wait for somebody who is not there.
+        # A client that connects from now on is not to wait for a worker that is not there.
         worker.share.close()
 
     def _stop(self, *, is_last: bool) -> None:

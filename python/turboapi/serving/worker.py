@@ -194,7 +194,7 @@ class Worker:
                 return loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 # No signal comes to this thread: a handler or its task raised it, after it was suspended. asyncio has kept it
-                # for whoever waits for that task, and ends the loop with it too. The other requests go on.
+                # for what waits for that task, and ends the loop with it too. The other requests go on.
                 logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
 
     def _drain(self) -> None:
@@ -211,7 +211,7 @@ class Worker:
         self._loop.call_at(self._cancel_at, self._end_drain)
         # Before the core does it, whose clock has ticks of a tenth of a second.
         self._loop.call_at(self._cancel_at + config.cancel_timeout, self._tell_of_cut)
-        # Who has neither listener nor connection is done at once, and no turn would bring it here.
+        # A worker with neither listener nor connection is done at once, and no turn would bring it here.
         self._on_drain_step()
 
     def _end_drain(self) -> None:
@@ -248,7 +248,7 @@ class Worker:
     def _on_drain_step(self) -> None:
         """Something may have ended: the backlog is empty, or nobody is connected any more."""
         if not self._core.listening:
-            # Now, not when the last request has ended: who connects from here on is refused, and does not wait in vain.
+            # Now, not when the last request has ended: a client that connects from here on is refused, and does not wait in vain.
             self._share.close()
         if self._core.drained:
             self._stop_loop()

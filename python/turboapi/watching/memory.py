@@ -22,7 +22,7 @@ TIME_SHARE_MAX = 0.001
 
 
 def give_back(loop: asyncio.AbstractEventLoop) -> None:
-    """Looks after the memory of this process for as long as this loop runs. Each worker does: whoever comes first gives back."""
+    """Looks after the memory of this process for as long as this loop runs. Each worker does: the first that sees it gives back."""
     resident = _core.resident_bytes()
     if resident is None:
         return

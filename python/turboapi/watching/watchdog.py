@@ -237,7 +237,7 @@ def stack_of(thread: int) -> list[traceback.FrameSummary]:
     return [] if frame is None else traceback.extract_stack(frame)
 
 
-#: Ignored by who does not wait for urgent data of a socket, which nobody does. Go's runtime uses it, for the same reason.
+#: Ignored by a process that does not wait for urgent data of a socket, and none does. Go's runtime uses it, for the same reason.
 SIGNAL = signal.SIGURG
 
 #: For the thread to come to its signal handler. It waits for no safe point of Python's, only for the kernel.
