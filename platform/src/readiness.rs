@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use self::connection::{Connection, Phase, Place, Sending};
 use self::listeners::Listeners;
 pub use self::poller::{Interest, Polled, Poller, Release, Token};
-use crate::lingering::{LINGER_BYTES_MAX, Lingering};
+use crate::lingering::Lingering;
 use crate::pool::ReceivePool;
 use crate::slots::Slots;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket};
@@ -41,6 +41,7 @@ pub struct Readiness<P: Poller> {
     /// What happened between two turns.
     pending: Vec<Event>,
     accept_batch: u32,
+    linger_bytes_max: usize,
     /// Whether the last turn asked the kernel. One with something to tell then need not.
     has_asked: bool,
     /// Whether sends were given to the poller that leave with its next wait.
@@ -137,7 +138,7 @@ impl<P: Poller> Readiness<P> {
         let Some(deadline) = Instant::now().checked_add(time).filter(|_| !is_over) else {
             return self.finish_close(id, events);
         };
-        connection.phase = Phase::Lingering { bytes_left: LINGER_BYTES_MAX };
+        connection.phase = Phase::Lingering { bytes_left: self.linger_bytes_max };
         self.lingering.add(deadline, id);
         self.queue(id);
     }
@@ -315,6 +316,7 @@ impl<P: Poller> Platform for Readiness<P> {
             lingering: Lingering::default(),
             pending: Vec::new(),
             accept_batch: config.accept_batch.max(1),
+            linger_bytes_max: config.linger_bytes_max,
             has_asked: false,
             has_unsent: false,
         })

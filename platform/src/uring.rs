@@ -31,7 +31,7 @@ use self::listeners::Listeners;
 use self::ring::{Completion, GROUP, Kind, Ring};
 use self::sending::Sending;
 use crate::eventfd::EventfdWaker;
-use crate::lingering::{LINGER_BYTES_MAX, Lingering};
+use crate::lingering::Lingering;
 use crate::slots::Slots;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket};
 
@@ -89,6 +89,7 @@ pub struct Uring {
     completions: Vec<Completion>,
     turn: u32,
     accept_batch: u32,
+    linger_bytes_max: usize,
     /// How long dropping may take.
     drop_time: Duration,
 }
@@ -170,9 +171,10 @@ impl Uring {
     /// Ends the writing side and starts to read and discard.
     fn linger(&mut self, id: ConnectionId, time: Duration, events: &mut Vec<Event>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let bytes_left = LINGER_BYTES_MAX.saturating_sub(mem::take(&mut connection.held).len());
-        let is_over =
-            connection.is_at_eof || bytes_left == 0 || socket::shutdown_write(connection.socket.as_fd()).is_err();
+        let held_bytes = mem::take(&mut connection.held).len();
+        let bytes_left = self.linger_bytes_max.saturating_sub(held_bytes);
+        let is_too_much = held_bytes > 0 && bytes_left == 0;
+        let is_over = connection.is_at_eof || is_too_much || socket::shutdown_write(connection.socket.as_fd()).is_err();
         let Some(deadline) = Instant::now().checked_add(time).filter(|_| !is_over) else {
             return self.finish_close(id, events);
         };
@@ -507,6 +509,7 @@ impl Platform for Uring {
             completions: Vec::new(),
             turn: 0,
             accept_batch: config.accept_batch.max(1),
+            linger_bytes_max: config.linger_bytes_max,
             drop_time: DROP_TIME,
         })
     }

@@ -1,5 +1,6 @@
 //! A platform without a kernel: it plays what a test wrote down, on a clock that only waiting moves, and records what was
-//! asked of it. Same rules as the real ones, checked harder: a leaked receive buffer or a doubled send panics.
+//! asked of it. Same rules as the real ones, checked harder: a leaked receive buffer or a doubled send panics. A lingering close
+//! ends by time or by the peer's end here, never by bytes.
 //!
 //! The worker owns the [`Script`], the test keeps its [`Stage`]:
 //! ```
