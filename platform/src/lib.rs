@@ -20,21 +20,21 @@
 // The kernel's interfaces are made of C integers; where a value could really be cut, the line says why it is not.
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-// Reading order: which backend, the backends, what they share. `kqueue` is compiled everywhere, for its tests, and has its
-// system calls on macOS. `tokio_uring` is there with the feature of its name.
+// Reading order, which is that of the imports (README.md): which backend, the backends, what they share. `kqueue` is compiled
+// everywhere, for its tests, and has its system calls on macOS. `tokio_uring` is there with the feature of its name.
 pub mod probe;
 #[cfg(target_os = "linux")]
 pub mod uring;
-pub mod readiness;
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+pub mod tokio_uring;
 #[cfg(target_os = "linux")]
-pub mod epoll;
-pub mod kqueue;
+pub mod monoio;
 #[cfg(target_os = "linux")]
 pub mod ring_runtime;
 #[cfg(target_os = "linux")]
-pub mod monoio;
-#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
-pub mod tokio_uring;
+pub mod epoll;
+pub mod kqueue;
+pub mod readiness;
 pub mod fakes;
 pub mod handoff;
 #[cfg(target_os = "linux")]
