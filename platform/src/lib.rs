@@ -207,7 +207,7 @@ pub enum Event {
         /// Which one.
         watch: WatchId,
     },
-    /// A [`Waker`] was used since the last turn, once or more often.
+    /// A [waker](Platform::Waker) was used since the last turn, once or more often.
     Woken,
     /// The listener accepts no more: after [`Platform::unlisten`] (`error` is none) or because it failed.
     ListenerGone {

@@ -37,7 +37,7 @@ pub enum Step {
         /// As `errno`.
         code: i32,
     },
-    /// A peer takes the send that [`Stage::hold_sends`] keeps in flight.
+    /// A peer takes the send that [`Stage::hold_sends`](super::Stage::hold_sends) keeps in flight.
     Take {
         /// Who.
         peer: Peer,
