@@ -20,21 +20,21 @@
 // The kernel's interfaces are made of C integers; where a value could really be cut, the line says why it is not.
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss)]
 
-// Reading order: which backend, the backends, what they share. `kqueue` is compiled everywhere, for its tests, and has its
-// system calls on macOS. `tokio_uring` is there with the feature of its name.
+// Reading order, which is that of the imports (README.md): which backend, the backends, what they share. `kqueue` is compiled
+// everywhere, for its tests, and has its system calls on macOS. `tokio_uring` is there with the feature of its name.
 pub mod probe;
 #[cfg(target_os = "linux")]
 pub mod uring;
-pub mod readiness;
+#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
+pub mod tokio_uring;
 #[cfg(target_os = "linux")]
-pub mod epoll;
-pub mod kqueue;
+pub mod monoio;
 #[cfg(target_os = "linux")]
 pub mod ring_runtime;
 #[cfg(target_os = "linux")]
-pub mod monoio;
-#[cfg(all(target_os = "linux", feature = "tokio-uring"))]
-pub mod tokio_uring;
+pub mod epoll;
+pub mod kqueue;
+pub mod readiness;
 pub mod fakes;
 pub mod handoff;
 #[cfg(target_os = "linux")]
@@ -151,8 +151,9 @@ impl OutBuf {
 pub enum Close {
     /// When the pending send, if any, has left: close. What the peer still sends is not read.
     AfterSend,
-    /// When the pending send has left: shut down writing, then read and discard for at most this time and 64 KiB, then close.
-    /// The peer can so read an answer that it would otherwise lose to a reset (RFC 9112 §9.6).
+    /// When the pending send has left: shut down writing, then read and discard for at most this time and
+    /// [`IoConfig::linger_bytes_max`], then close. The peer can so read an answer that it would otherwise lose to a reset
+    /// (RFC 9112 §9.6).
     Linger(Duration),
     /// At once, by a reset, with what was not sent yet.
     Abort,
@@ -206,7 +207,7 @@ pub enum Event {
         /// Which one.
         watch: WatchId,
     },
-    /// A [`Waker`] was used since the last turn, once or more often.
+    /// A [waker](Platform::Waker) was used since the last turn, once or more often.
     Woken,
     /// The listener accepts no more: after [`Platform::unlisten`] (`error` is none) or because it failed.
     ListenerGone {
@@ -243,11 +244,21 @@ pub struct IoConfig {
     /// Connections accepted from one listener in one turn, before other work gets its share. After [`Platform::want_accept`]
     /// has said no, those of the last turn are all that come.
     pub accept_batch: u32,
+    /// Bytes that a lingering close reads and throws away before it gives up on the peer; with 0 the first byte ends it. The
+    /// default, 64 KiB, is what Linux lets a peer have under way on a fresh connection: all that it can have sent before it
+    /// could hear from us.
+    pub linger_bytes_max: usize,
 }
 
 impl Default for IoConfig {
     fn default() -> Self {
-        Self { receive_buffer_bytes: 16 * 1024, receive_buffers: 64, ring_entries: 256, accept_batch: 64 }
+        Self {
+            receive_buffer_bytes: 16 * 1024,
+            receive_buffers: 64,
+            ring_entries: 256,
+            accept_batch: 64,
+            linger_bytes_max: 64 * 1024,
+        }
     }
 }
 

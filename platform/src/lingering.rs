@@ -1,14 +1,11 @@
 //! Connections that are closing and still read for a while what their peer sends, so that it can read its answer (RFC 9112
-//! §9.6): how long, and how much. Who reads, and what closes them, is the driver's.
+//! §9.6): how long. Who reads, how much, and what closes them, is the driver's.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use crate::ConnectionId;
-
-/// Bytes that a lingering close reads and throws away before it gives up on the peer.
-pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024;
 
 /// When lingering ends. Entries of connections that are gone come up too, and are for the driver to skip.
 #[derive(Debug, Default)]

@@ -8,6 +8,7 @@
 // From the top: each imports only what is further down.
 mod connection;
 mod listeners;
+mod watches;
 mod poller;
 
 use std::collections::VecDeque;
@@ -19,7 +20,8 @@ use std::time::{Duration, Instant};
 use self::connection::{Connection, Phase, Place, Sending};
 use self::listeners::Listeners;
 pub use self::poller::{Interest, Polled, Poller, Release, Token};
-use crate::lingering::{LINGER_BYTES_MAX, Lingering};
+use self::watches::Watches;
+use crate::lingering::Lingering;
 use crate::pool::ReceivePool;
 use crate::slots::Slots;
 use crate::{Close, ConnectionId, Event, IoConfig, ListenerId, OutBuf, Platform, RxBuf, Wait, WatchId, socket};
@@ -34,13 +36,14 @@ pub struct Readiness<P: Poller> {
     pool: ReceivePool,
     connections: Slots<Place>,
     listeners: Listeners,
-    watches: Vec<(WatchId, RawFd)>,
+    watches: Watches,
     /// Connections that have more to read than their share of a turn, or found no buffer.
     ready: VecDeque<ConnectionId>,
     lingering: Lingering,
     /// What happened between two turns.
     pending: Vec<Event>,
     accept_batch: u32,
+    linger_bytes_max: usize,
     /// Whether the last turn asked the kernel. One with something to tell then need not.
     has_asked: bool,
     /// Whether sends were given to the poller that leave with its next wait.
@@ -137,7 +140,7 @@ impl<P: Poller> Readiness<P> {
         let Some(deadline) = Instant::now().checked_add(time).filter(|_| !is_over) else {
             return self.finish_close(id, events);
         };
-        connection.phase = Phase::Lingering { bytes_left: LINGER_BYTES_MAX };
+        connection.phase = Phase::Lingering { bytes_left: self.linger_bytes_max };
         self.lingering.add(deadline, id);
         self.queue(id);
     }
@@ -246,14 +249,9 @@ impl<P: Poller> Readiness<P> {
         let identity = polled.token.identity();
         match polled.token.0 >> Token::KIND_SHIFT {
             Token::CONNECTION => self.on_connection(ConnectionId::from_bits(identity), polled, events),
-            // The identity was made from a u32.
+            // The identity of these two was made from a u32.
             Token::LISTENER => self.listeners.on_readable(ListenerId(identity as u32)),
-            Token::WATCH => {
-                let watch = WatchId(identity as u32);
-                if self.watches.iter().any(|(id, _)| *id == watch) {
-                    events.push(Event::Watch { watch });
-                }
-            }
+            Token::WATCH => self.watches.on_readable(WatchId(identity as u32), events),
             _ => {
                 self.poller.clear_wake();
                 events.push(Event::Woken);
@@ -299,6 +297,7 @@ impl<P: Poller> Readiness<P> {
         }
     }
 }
+
 impl<P: Poller> Platform for Readiness<P> {
     const NAME: &'static str = P::NAME;
     const TELLS_ACKNOWLEDGED: bool = cfg!(target_os = "linux");
@@ -310,11 +309,12 @@ impl<P: Poller> Platform for Readiness<P> {
             pool: ReceivePool::new(config)?,
             connections: Slots::default(),
             listeners: Listeners::default(),
-            watches: Vec::new(),
+            watches: Watches::default(),
             ready: VecDeque::new(),
             lingering: Lingering::default(),
             pending: Vec::new(),
             accept_batch: config.accept_batch.max(1),
+            linger_bytes_max: config.linger_bytes_max,
             has_asked: false,
             has_unsent: false,
         })
@@ -387,23 +387,11 @@ impl<P: Poller> Platform for Readiness<P> {
     }
 
     fn watch(&mut self, id: WatchId, descriptor: RawFd) -> io::Result<()> {
-        if self.watches.iter().any(|(other, _)| *other == id) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("watch {} is in use", id.0)));
-        }
-        // Of a kqueue, the second would take the first one's place without a word.
-        if self.watches.iter().any(|(_, other)| *other == descriptor) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("descriptor {descriptor} is watched")));
-        }
-        self.poller.change(descriptor, Token::new(Token::WATCH, id.0.into()), Interest::Level)?;
-        self.watches.push((id, descriptor));
-        Ok(())
+        self.watches.add(id, descriptor, &mut self.poller)
     }
 
     fn unwatch(&mut self, id: WatchId) {
-        let Some(index) = self.watches.iter().position(|(other, _)| *other == id) else { return };
-        let (_, descriptor) = self.watches.swap_remove(index);
-        // It may have been closed already, which ends the registration as well.
-        let _ = self.poller.change(descriptor, Token::new(Token::WATCH, id.0.into()), Interest::Nothing);
+        self.watches.end(id, &mut self.poller);
     }
 
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {

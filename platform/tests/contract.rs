@@ -64,7 +64,7 @@ simulated! {
     sends_of_two_parts_arrive_in_order want_read_has_a_bound a_starved_pool_recovers
     poll_never_blocks_and_makes_progress a_time_out_is_never_early wakes_are_one_and_end_a_wait
     unlisten_serves_the_backlog want_accept_holds_the_backlog
-    abort_is_a_reset linger_lets_the_peer_read linger_ends_by_time
+    abort_is_a_reset linger_lets_the_peer_read linger_reads_as_much_as_it_may linger_ends_by_time
     an_aborted_send_is_not_told a_reset_is_told_once old_ids_are_dead idle_connections_hold_no_buffer
     many_connections_at_once calls_after_close_are_ignored
 }
@@ -110,7 +110,7 @@ backends! {
     poll_never_blocks_and_makes_progress a_time_out_is_never_early wakes_are_one_and_end_a_wait a_signal_is_no_error
     a_watch_is_level_triggered a_nested_watch_fires unlisten_serves_the_backlog want_accept_holds_the_backlog
     a_burst_is_accepted_a_batch_at_a_time
-    abort_is_a_reset linger_lets_the_peer_read linger_ends_by_time close_waits_for_the_send
+    abort_is_a_reset linger_lets_the_peer_read linger_reads_as_much_as_it_may linger_ends_by_time close_waits_for_the_send
     an_aborted_send_is_not_told a_reset_is_told_once old_ids_are_dead adopts_a_socketpair idle_connections_hold_no_buffer
     finish_gives_everything_back exhausted_descriptors_stall_and_recover many_connections_at_once calls_after_close_are_ignored
 }
@@ -787,12 +787,44 @@ fn linger_lets_the_peer_read<P: Platform>() {
     bench.until("Closed", |bench| bench.seen[&id].count('C') == 1);
     assert_eq!(reader.join().unwrap(), "too large");
     assert!(!bench.order(id).contains('E'));
-    // A peer that goes on for ever is cut off after 64 KiB.
+    // A peer that goes on for ever is cut off.
     let (mut peer, id) = bench.connect();
     bench.platform.close(id, Close::Linger(PATIENCE));
     let writer = thread::spawn(move || while peer.write_all(&[0; 4096]).is_ok() {});
     bench.until("Closed", |bench| bench.seen[&id].count('C') == 1);
     writer.join().unwrap();
+    bench.finish();
+}
+
+fn linger_reads_as_much_as_it_may<P: Platform>() {
+    // Longer than anybody waits here: what ends a lingering close is how much comes.
+    let how = Close::Linger(10 * PATIENCE);
+    for (linger_bytes_max, within) in [(0, 0), (1, 0), (1000, 999), (100_000, 70_000)] {
+        let mut bench = Bench::<P>::with(&IoConfig { linger_bytes_max, ..IoConfig::default() });
+        let (mut peer, id) = bench.connect();
+        bench.platform.close(id, how);
+        peer.write_all(&pattern(within)).unwrap();
+        for _ in 0..20 {
+            bench.turn(Wait::For(Duration::from_millis(1)));
+        }
+        assert_eq!(bench.order(id), "", "{within} bytes ended what may read {linger_bytes_max}");
+        peer.write_all(&pattern(linger_bytes_max.max(1) - within)).unwrap();
+        bench.until("Closed", |bench| bench.seen[&id].count('C') == 1);
+        assert_eq!(bench.order(id), "C");
+        bench.finish();
+    }
+    // More than the kernel holds is read to its end, and its sender gets its answer.
+    let mut bench = Bench::<P>::with(&IoConfig { linger_bytes_max: 8_000_000, ..IoConfig::default() });
+    let (mut peer, id) = bench.connect();
+    bench.send(id, b"too large");
+    bench.platform.close(id, how);
+    let reader = thread::spawn(move || {
+        peer.write_all(&pattern(6_000_000))?;
+        peer.shutdown(Shutdown::Write)?;
+        io::read_to_string(peer)
+    });
+    bench.until("Closed", |bench| bench.seen[&id].count('C') == 1);
+    assert_eq!(reader.join().unwrap().unwrap(), "too large");
     bench.finish();
 }
 

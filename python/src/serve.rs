@@ -324,10 +324,12 @@ impl Worker {
         let preamble = Preamble::new(server_header, date_header)
             .with_defaults(headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))
             .map_err(|problem| error::header(&problem))?;
-        let shared = Shared::new(limits_from(limits)?, router, preamble);
+        let limits = limits_from(limits)?;
+        let io = IoConfig { linger_bytes_max: limits.linger_bytes_max, ..IoConfig::default() };
+        let shared = Shared::new(limits, router, preamble);
         let refused =
             |error: std::io::Error| PyOSError::new_err(format!("{} cannot be opened: {error}", choice.backend.name()));
-        choice.start(&IoConfig::default(), Opening { shared, watch }).map_err(refused)?.map_err(refused)
+        choice.start(&io, Opening { shared, watch }).map_err(refused)?.map_err(refused)
     }
 
     /// Why it does not run on the backend that the probe chose; None if it does.

@@ -27,6 +27,8 @@ impl Plan {
         let io = IoConfig {
             receive_buffer_bytes: random.pick(&[16, 64, 256, 1024, 4096]),
             receive_buffers: random.pick(&[1, 2, 4, 8]),
+            // As the extension module does.
+            linger_bytes_max: limits.linger_bytes_max,
             ..IoConfig::default()
         };
         let clients_count = 1 + random.below(4) as u32;

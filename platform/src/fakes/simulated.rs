@@ -65,6 +65,7 @@ impl Simulated {
             hash: 0xcbf2_9ce4_8422_2325,
             trace: has_trace.then(Vec::new),
             slots_used: 0,
+            linger_bytes_max: config.linger_bytes_max,
         };
         let (state, waker) = (Rc::new(RefCell::new(state)), FakeWaker::default());
         Ok(Self { pool: ReceivePool::new(config)?, state, waker, candidates: Vec::new() })

@@ -95,7 +95,7 @@ pub trait Poller: Sized + 'static {
     fn open(config: &IoConfig) -> io::Result<Self>;
     /// A handle for other threads.
     fn waker(&self) -> Self::Waker;
-    /// Lets the next wake through; called before [`Event::Woken`] is reported.
+    /// Lets the next wake through; called before [`Event::Woken`](crate::Event::Woken) is reported.
     fn clear_wake(&mut self);
     /// Changes what is watched. A connection's may be put off until the next wait, which then reports its failure as
     /// `is_failed` and says why as [`Self::refusal`].

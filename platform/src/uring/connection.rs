@@ -27,7 +27,7 @@ pub(super) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receive {
     Off,
-    /// It stands in `Uring::starved`, for want of a buffer.
+    /// It stands in `Receiving::starved`, for want of a buffer.
     Starved,
     Armed,
     /// Armed, but told to end.
@@ -47,7 +47,7 @@ pub(super) struct Connection {
     pub(super) is_at_eof: bool,
     /// The end of the bytes in `held` is the peer's end.
     pub(super) owes_eof: bool,
-    /// Whether it stands in `Uring::holding`.
+    /// Whether it stands in `Receiving::holding`.
     pub(super) is_queued: bool,
     /// The turn that told its last `Data`, and how many it told.
     pub(super) told: (u32, u8),

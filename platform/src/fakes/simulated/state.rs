@@ -10,7 +10,6 @@ use super::moment::Moment;
 use super::random::Random;
 use super::weather::{Happening, Weather};
 use super::wire::{Completion, Peer, Travel, Wire};
-use crate::lingering::LINGER_BYTES_MAX;
 use crate::{Close, ConnectionId, Event, ListenerId};
 
 /// As the real backends: how long accepting rests when descriptors run short.
@@ -41,6 +40,7 @@ pub(super) struct State {
     pub(super) hash: u64,
     pub(super) trace: Option<Vec<String>>,
     pub(super) slots_used: u64,
+    pub(super) linger_bytes_max: usize,
 }
 
 impl State {
@@ -97,7 +97,7 @@ impl State {
                     *left = left.saturating_sub(bytes.len());
                     if is_too_much && wire.coming.is_empty() {
                         *until = self.now;
-                        // What stands behind these 64 KiB is answered by a reset.
+                        // What stands behind these bytes is answered by a reset.
                         wire.coming.push_back(0);
                         wire.history.sent_too_much = true;
                         self.count(Happening::LingerBytes);
@@ -190,7 +190,7 @@ impl State {
     }
 
     pub(super) fn go_on_closing(&mut self, index: usize) {
-        let now = self.now;
+        let (now, bytes_max) = (self.now, self.linger_bytes_max);
         let wire = &mut self.wires[index];
         if wire.is_released || wire.sending.is_some() {
             return;
@@ -201,8 +201,8 @@ impl State {
             (Some(Close::Linger(time)), None) => {
                 let unread = wire.coming.len();
                 wire.coming.clear();
-                wire.lingers = Some((now + time.as_micros() as Moment, LINGER_BYTES_MAX.saturating_sub(unread)));
-                let is_too_much = unread >= LINGER_BYTES_MAX;
+                wire.lingers = Some((now + time.as_micros() as Moment, bytes_max.saturating_sub(unread)));
+                let is_too_much = unread > 0 && unread >= bytes_max;
                 if is_too_much {
                     wire.coming.push_back(0);
                     wire.history.sent_too_much = true;
@@ -210,8 +210,8 @@ impl State {
                 }
                 wire.has_ended || time.is_zero() || is_too_much
             }
-            (Some(Close::Linger(_)), Some((until, left))) => {
-                let is_over_by_time = until <= now && !wire.has_ended && left > 0;
+            (Some(Close::Linger(_)), Some((until, _))) => {
+                let is_over_by_time = until <= now && !wire.has_ended && wire.coming.is_empty();
                 if is_over_by_time {
                     self.counts[Happening::LingerTime as usize] += 1;
                 }
