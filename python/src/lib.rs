@@ -6,6 +6,7 @@
 
 mod serve;
 mod handoff;
+mod limits;
 mod handler;
 mod plan;
 mod coroutine;
@@ -32,6 +33,8 @@ mod _core {
     use super::coroutine::Completion;
     #[pymodule_export]
     use super::handoff::Handoff;
+    #[pymodule_export]
+    use super::limits::{Limit, connections_max, declared_limits};
     #[pymodule_export]
     use super::memory::{give_back_memory, resident_bytes};
     #[pymodule_export]
