@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::http1::{Phase, QUIET_LINGER};
+use super::http1::Phase;
+use super::http1::QUIET_LINGER;
 use bytes::Bytes;
 
 use super::*;
