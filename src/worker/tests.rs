@@ -8,10 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use turboapi_platform::ListenerId;
 use turboapi_platform::fakes::script::{Asked, Peer, Script, Stage, Step};
 use turboapi_platform::handoff::{Handoff, Received};
+use turboapi_platform::{Close, ListenerId, OutBuf};
 
+use super::settle::SEND_BYTES_MAX;
+use super::state::Slot;
 use super::*;
 use crate::answer::{Answer, Headers};
 use crate::balance::BLOCKED_AFTER;
