@@ -79,7 +79,7 @@ limits! {
     /// receive buffers, so that a handler that keeps up never waits; a thousand that do not keep up cost 64 MiB.
     body_untaken_bytes_max: usize = 64 * KIB, from 0, to 64 * MIB,
         Bytes: "streamed body that its handler has not taken, before no more is read";
-    /// Bytes of all chunk extensions of one body. hyper has the same; nobody is known to use them. 400.
+    /// Bytes of all chunk extensions of one body. hyper has the same; no use of them is known. 400.
     chunk_extension_bytes_max: usize = 16 * KIB, from 0, to MIB,
         Bytes: "chunk extensions of one body; more is 400";
     /// Bytes of all trailer lines of one body. hyper has the same. 431.

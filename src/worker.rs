@@ -2,8 +2,8 @@
 //! connections are admitted (`admission.rs`). How sockets come in is in `arrivals`, the end in `drain`, what a connection wants of the
 //! platform in `settle`.
 //!
-//! [`Worker::turn`] may block and never calls the handler; [`Worker::dispatch`] calls it and never blocks. The caller can so
-//! let go of whatever the handler needs (the interpreter) around the one and hold it during the other.
+//! [`Worker::turn`] may block and never calls the handler; [`Worker::dispatch`] calls it and never blocks. So the caller can
+//! release what the handler needs (the interpreter) around `turn`, and hold it during `dispatch`.
 
 mod drain;
 mod arrivals;
@@ -35,7 +35,7 @@ const FLUSH_AFTER: Duration = Duration::from_micros(500);
 /// What the worker watches for its caller.
 const CALLER: WatchId = WatchId(0);
 
-/// What a round of dispatching saw that is not for connections.
+/// What a dispatch has seen that is not for connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The watched descriptor is readable.
@@ -269,7 +269,7 @@ impl<P: Platform> Worker<P> {
         }
     }
 
-    /// A later answer, or a part of one. False: nobody waits for it, as the connection has gone or moved on.
+    /// A later answer, or a part of one. False: no request waits for it, as the connection has gone or moved on.
     ///
     /// # Errors
     /// When the part does not fit what was said before; the connection is then cut.
@@ -302,8 +302,8 @@ impl<P: Platform> Worker<P> {
     }
 
     /// Ends what has lasted too long. Only what had so at `by`, when the last dispatch but one began: a platform has asked the kernel
-    /// since then what has come ([`Platform::turn`]), so nobody is ended for what waits there while a handler computes, or while
-    /// the whole process was stopped.
+    /// since then what has come ([`Platform::turn`]), so no connection is ended for want of bytes that wait there while a handler
+    /// computes, or while the whole process was stopped.
     fn expire<H: Handler>(&mut self, by: Tick, handler: &mut H) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(by, &mut due);

@@ -47,7 +47,7 @@ pub(super) use state::{Around, Http1, Phase};
 use waits::{has_begun_head, takes_more, waits_for_others};
 
 /// So many requests that a peer sent at once (pipelining) are answered one after the other; then other connections come first.
-/// Without it 370 of them, a whole receive buffer, went before everybody else.
+/// Without it 370 of them, a whole receive buffer, went before all other connections.
 const REQUESTS_AT_ONCE_MAX: u32 = 32;
 
 /// What can happen.
@@ -311,7 +311,7 @@ impl Http1 {
             }
             Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
         };
-        // RFC 9110 §10.1.1: a client that waits for it gets its go-ahead; one that has begun to send needs none.
+        // RFC 9110 §10.1.1: a peer that waits for `100 Continue` gets it; one that has begun to send needs none.
         let mut incoming = Incoming::new(rest, head.expects_continue, around.shared.now);
         if is_wanted_whole {
             if incoming.owes_continue && after.is_empty() {

@@ -1,4 +1,4 @@
-//! The end of a worker in peace. Which connections end when is in `admission`.
+//! The orderly end of a worker. Which connections end when is in `admission`.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl<P: Platform> Worker<P> {
         self.admission.listens()
     }
 
-    /// Whether a drain has ended: nothing listens, nobody is connected, nobody was handed here.
+    /// Whether a drain has ended: nothing listens, no connection is open, and none was handed here.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         let admits = self.admission.listens() || !self.admission.is_over();

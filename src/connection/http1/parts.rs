@@ -30,7 +30,7 @@ impl Http1 {
         }
     }
 
-    /// What has come of a body that nobody takes any more. Returns how much of `bytes` it was.
+    /// What has come of a body that no handler takes any more. Returns how much of `bytes` it was.
     pub(super) fn drop_part<H: Handler>(
         &mut self,
         bytes: &[u8],

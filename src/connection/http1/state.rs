@@ -19,7 +19,7 @@ pub(crate) const QUIET_LINGER: Duration = Duration::from_millis(500);
 pub(crate) enum Phase {
     /// Waiting for a head, or for the rest of one.
     Head,
-    /// A head is complete, its body is not, and nobody was called yet.
+    /// A head is complete, its body is not, and no handler was called yet.
     Body(Box<Held>),
     /// A handler has the request.
     Answering,

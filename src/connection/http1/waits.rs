@@ -92,7 +92,7 @@ pub(super) fn takes_more(wire: &Wire, shared: &Shared) -> bool {
     wire.unsent() <= shared.limits.unsent_bytes_max
 }
 
-/// RFC 9112 §2.2: an empty line behind a request is of no request. A client that sends one has not begun another.
+/// RFC 9112 §2.2: an empty line behind a request is of no request. A peer that sends one has not begun another.
 pub(super) fn has_begun_head(wire: &Wire) -> bool {
     !matches!(wire.pending.rest(), [] | [b'\r'] | [b'\r', b'\n'])
 }
