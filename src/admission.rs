@@ -1,5 +1,5 @@
-//! Who may connect: listeners that accept or do not, fresh connections that go to other workers or come from them, what happens when
-//! descriptors run short, and who is let go on a drain. What an admitted connection does is in `connection.rs`; which worker has
+//! Which connections are admitted: listeners that accept or do not, fresh connections that go to other workers or come from them, which
+//! one is closed when descriptors run short, and which on a drain. What an admitted connection does is in `connection.rs`; which worker has
 //! room is known to `balance.rs`.
 
 use std::io;
@@ -36,7 +36,7 @@ struct Listener {
     spread: Spread,
 }
 
-/// The end of a worker in peace, which `Worker::drain` began at `since`.
+/// The orderly end of a worker, which `Worker::drain` began at `since`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drain {
     pub(crate) since: Tick,
@@ -72,7 +72,7 @@ impl Admission {
         !self.listeners.is_empty()
     }
 
-    /// Whether nobody will hand a connection here any more.
+    /// Whether no connection will be handed here any more.
     pub(crate) fn is_over(&self) -> bool {
         self.balance.as_ref().is_none_or(Balance::is_over)
     }
@@ -120,12 +120,12 @@ impl Admission {
     /// Has `is_due` say so in a moment.
     pub(crate) fn look_again(&mut self, now: Tick) {
         if let Some(balance) = self.balance.as_mut().filter(|balance| balance.retry_at.is_none()) {
-            // Nobody tells a worker that another one has room again.
+            // A worker is not told when another one has room again.
             balance.retry_at = Some(now + 1);
         }
     }
 
-    /// Whether it is time to look again at who has room, once; the mailbox is then watched.
+    /// Whether it is time to look again for workers that have room, once; the mailbox is then watched.
     pub(crate) fn is_due<P: Platform>(&mut self, platform: &mut P, now: Tick) -> bool {
         let due = |balance: &&mut Balance| balance.retry_at.is_some_and(|at| at <= now);
         let Some(balance) = self.balance.as_mut().filter(due) else { return false };

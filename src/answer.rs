@@ -43,9 +43,9 @@ enum Stage {
 pub enum BodyLeft {
     /// Nothing, or as much as can be dropped.
     Little,
-    /// More than that: an answer that is whole is the connection's last. Who begins one may be about to read on.
+    /// More than that: an answer that is whole is the connection's last. A handler that begins one may be about to read on.
     Much,
-    /// The client waits for `100 Continue`. After an answer it may send the body or its next request, and nobody could tell
+    /// The peer waits for `100 Continue`. After an answer it may send the body or its next request, and we could not tell
     /// them apart: any answer is the last.
     Unasked,
 }
@@ -328,7 +328,7 @@ impl Answer<'_> {
         headers.write(out, status == 204);
         if headers.content_length.is_none() && encode::may_have_body(status) {
             match body_bytes {
-                // RFC 9110 §8.6: in the answer to a HEAD it is what GET would have, and who made no body has not said that.
+                // RFC 9110 §8.6: in the answer to a HEAD it is what GET would have, and a handler that made no body has not said that.
                 Some(0) if self.state.is_head => {}
                 Some(length) => write_content_length(length, out),
                 None if !self.state.is_http_1_0 => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),

@@ -13,17 +13,17 @@ use turboapi_platform::{ListenerId, socket};
 
 use crate::timers::Tick;
 
-/// Who decides where a connection of a listener is accepted.
+/// What decides where a connection of a listener is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
     /// The kernel: each worker has a socket of its own on the port. We only mend what its hash makes uneven.
     Kernel,
-    /// We: this worker alone accepts, for all.
+    /// This worker, which alone accepts, for all.
     Ours,
 }
 
 /// A worker that has not asked the kernel for longer than this gets nothing from the others: a handler computes there, or blocks,
-/// and nobody knows for how long. A batch of quick handlers takes some milliseconds; what a wrong guess costs is evenness. A
+/// and it is not known for how long. A batch of quick handlers takes some milliseconds; what a wrong guess costs is evenness. A
 /// fifth of the default `watchdog_timeout`, after which the log names it.
 ///
 /// Of 180 connections, one each 10 ms, to four workers of which one blocks, the others hand to that one (simulated):
@@ -34,7 +34,7 @@ pub enum Spread {
 /// | 200 ms | 1 | 5 |
 pub const BLOCKED_AFTER: Duration = Duration::from_millis(200);
 
-/// Whether a worker is inside of a dispatch for so long that nobody should wait for it.
+/// Whether a worker is inside of a dispatch for so long that no connection should wait for it.
 #[must_use]
 pub fn is_blocked(handoff: &Handoff, worker: usize, now: Instant) -> bool {
     handoff.busy_for(worker, now) > BLOCKED_AFTER
@@ -43,8 +43,8 @@ pub fn is_blocked(handoff: &Handoff, worker: usize, now: Instant) -> bool {
 /// The worker that is to have a connection which `own` has accepted, but has not counted yet.
 ///
 /// `open` are the connections that it has itself, none if it has no room; `load(worker)` those of the others, none if that
-/// one takes no more. Of workers with the same load the next one after `after` has it: who accepts at the same time
-/// with the same view shall not choose the same one.
+/// one takes no more. Of workers with the same load the next one after `after` has it: workers that accept at the same
+/// time with the same view shall not choose the same one.
 ///
 /// A worker's own connection is only worth the hand-off if it has clearly more than the mean, or if another has nothing at
 /// all. Simulated with 1000 orders of arrival (max/mean at the end: mean, worst; share handed over), 64 connections:
@@ -183,7 +183,7 @@ struct Relief<'a> {
 }
 
 impl Relief<'_> {
-    /// Who is to have the next one.
+    /// The worker that is to have the next one.
     fn target(&self) -> Option<usize> {
         let load = |other| room(self.handoff, other, self.max, self.now);
         let target = choose(self.worker, None, self.handoff.workers(), Spread::Ours, self.last, load);
@@ -213,7 +213,7 @@ pub(crate) const RECEIVE_BATCH: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Balance {
     seat: Seat,
-    /// Whom it chose last.
+    /// The worker that it chose last.
     last: usize,
     /// Whether the platform watches the mailbox.
     pub is_watched: bool,
@@ -275,7 +275,7 @@ impl Balance {
         }
     }
 
-    /// From now on this worker is nobody's target, and keeps what it accepts.
+    /// From now on nothing is handed to this worker, and it keeps what it accepts.
     pub fn leave(&mut self) {
         self.seat.publish(None);
         // Its successor writes there from now on.
@@ -285,7 +285,7 @@ impl Balance {
         self.is_empty = false;
     }
 
-    /// Gives a connection to who should have it; it comes back if that is this worker, or if the other cannot take it. `open`:
+    /// Gives a connection to the worker that should have it; it comes back if that is this one, or if the other cannot take it. `open`:
     /// what this worker has, of `max` that each may have.
     pub fn pass(
         &mut self,
@@ -333,7 +333,7 @@ impl Balance {
     }
 
     /// Whether this worker is done with its mailbox. One that leaves is when it has seen it empty, after it had said that it
-    /// leaves, and also after the mailbox was closed if it was: then there is no successor who would look.
+    /// leaves, and also after the mailbox was closed if it was: then there is no successor that would look.
     pub fn is_over(&self) -> bool {
         let has_successor = || !self.seat.handoff().is_closed(self.seat.index());
         self.is_closed || (self.is_leaving && self.is_empty && has_successor())

@@ -192,7 +192,7 @@ impl Connection {
         }
     }
 
-    /// A handler computed for long: what began at `before`, by the clock of then, begins now. So nobody's time is shortened.
+    /// A handler computed for long: what began at `before`, by the clock of then, begins now. So no peer's time is shortened.
     pub fn move_times(&mut self, before: Tick, shared: &Shared) {
         self.http1.move_times(before, shared);
         self.wire.move_times(before, shared.now);

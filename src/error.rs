@@ -1,4 +1,4 @@
-//! Failures, sorted by who must act: the peer (`BadRequest`) or the operator (`StartError`). Waiting for more bytes is not
+//! Failures, sorted by which side must act: the peer (`BadRequest`) or the operator (`StartError`). Waiting for more bytes is not
 //! among them: that is `Parsed::NeedMore`. A handler's mistakes about its answer are in `answer`.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Encoded bytes of one connection, and who has them: what is not with the platform yet is here. It knows no HTTP.
+//! Encoded bytes of one connection, and where they are: what is not with the platform yet is here. It knows no HTTP.
 
 use std::collections::VecDeque;
 

@@ -1,12 +1,12 @@
-//! What one worker has refused, counted for the operator's log, and when that should say so. No log here: `Worker::take_refusals`
-//! gives the counts to whoever has one.
+//! What one worker has refused, counted for the operator's log, and when it is to be logged. No log here: `Worker::take_refusals`
+//! gives the counts to the caller, which has one.
 //!
-//! The first refusal is told at once, further ones together, a minute apart at least: whoever is attacked needs the figure, and
-//! not a line for each request of the attacker.
+//! The first refusal is told at once, further ones together, a minute apart at least: under an attack the number is of use,
+//! and not a line for each request.
 
 use crate::timers::{TICK_MILLISECONDS, Tick};
 
-/// From one telling to the next.
+/// From one line of the log to the next.
 const TELL_AGAIN: Tick = 60_000 / TICK_MILLISECONDS;
 
 /// One kind of refusal.

@@ -1,4 +1,4 @@
-//! A request, as a handler sees it: ranges into bytes that somebody else owns.
+//! A request, as a handler sees it: ranges into bytes that are not its own.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use turboapi_platform::{ConnectionId, ListenerId};
 use crate::http::head::Head;
 use crate::router::{Match, Params};
 
-/// One request of one worker: late answers to a connection that has moved on find nobody.
+/// One request of one worker: a late answer to a connection that has moved on is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId {
     /// Where it came from.
@@ -16,7 +16,7 @@ pub struct RequestId {
     pub number: u32,
 }
 
-/// Where a connection came in, and from whom: the same for all of its requests.
+/// Where a connection came in, and from which address: the same for all of its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The listener, by a number that means the same place to all workers, whichever of them serves the connection.

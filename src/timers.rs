@@ -8,7 +8,7 @@
 /// Milliseconds of one tick: no deadline of ours is finer than a second.
 pub const TICK_MILLISECONDS: u64 = 100;
 
-/// Slots of the wheel: one turn of it is longer than the usual keep-alive time-out, so an entry is seldom seen twice.
+/// Slots of the wheel: one round of it is longer than the usual keep-alive time-out, so an entry is seldom seen twice.
 const SLOTS: usize = 1024;
 
 /// A point in time, in ticks since the worker started.
@@ -69,7 +69,7 @@ impl Wheel {
             self.now = now;
             return;
         }
-        // After a long sleep one turn of the wheel visits every slot.
+        // After a long sleep one round of the wheel visits every slot.
         let first = (self.now + 1).max(now.saturating_sub(SLOTS as u64 - 1));
         for tick in first..=now {
             let places = &mut self.slots[slot(tick)];
@@ -77,7 +77,7 @@ impl Wheel {
             places.retain(|&place| {
                 let scheduled = &mut self.scheduled[place as usize];
                 if *scheduled > now {
-                    // It stands here for a later turn of the wheel, or has long been scheduled elsewhere.
+                    // It stands here for a later round of the wheel, or has long been scheduled elsewhere.
                     return *scheduled != NEVER && slot(*scheduled) == slot(tick);
                 }
                 // Where it was scheduled earlier than this tick, it has its entry there.
@@ -103,8 +103,8 @@ impl Wheel {
         };
     }
 
-    /// The tick at which a place may come up, at most one turn of the wheel ahead; none when there is no entry. It may be
-    /// meant for a later turn of the wheel: then the look was for nothing, once a turn.
+    /// The tick at which a place may come up, at most one round of the wheel ahead; none when there is no entry. It may be
+    /// meant for a later round of the wheel: then the look was for nothing, once a round.
     #[must_use]
     pub fn next(&self) -> Option<Tick> {
         (self.earliest != NEVER).then_some(self.earliest)

@@ -2,10 +2,10 @@
 //! workers that were forked: a count for each worker in memory that all of them share, and a mailbox for each worker.
 //!
 //! A mailbox is a pair of Unix sockets. A descriptor that was put into it is held by the kernel until somebody takes it out, so
-//! whoever keeps the pair open (the parent) keeps what waits there, whatever becomes of the worker. The message itself is
+//! the holder of the pair (the parent) keeps what waits there, whatever becomes of the worker. The message itself is
 //! what makes the worker's end readable: there is no other wake-up.
 //!
-//! Not here: who gets which connection. That is the server core's `balance.rs`.
+//! Not here: which worker gets which connection. That is the server core's `balance.rs`.
 
 #![expect(unsafe_code, reason = "shared memory and control messages are pointers; each block says why it holds")]
 
@@ -260,7 +260,7 @@ impl Handoff {
     /// still be taken. Twice does no harm.
     pub fn close(&self) {
         for (mailbox, cell) in self.mailboxes.iter().zip(self.cells.all()) {
-            // The kernel looks at this under the same lock as it queues: who sends is either before it, or refused (EPIPE).
+            // The kernel looks at this under the same lock as it queues: a sender is either before it, or refused (EPIPE).
             // On macOS a socket that reads no more throws away what it holds; there the sending end, which all share, is ended.
             let _ = if cfg!(target_os = "macos") {
                 mailbox.slot.shutdown(Shutdown::Write)
@@ -272,7 +272,7 @@ impl Handoff {
     }
 }
 
-/// A worker's own place. Whoever has it receives for the worker, and says how many connections it has.
+/// A worker's own place. Its holder receives for the worker, and says how many connections it has.
 #[derive(Debug)]
 pub struct Seat {
     handoff: Arc<Handoff>,

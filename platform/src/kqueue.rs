@@ -228,7 +228,7 @@ impl<S: KqSys> Poller for KqueuePoller<S> {
         };
         let change = change(ident, filter, flags, token);
         // PERF: a connection's costs no call of its own, as the wait takes it along. A listener's or a watch's is rare, and
-        // who asks for it wants to hear that it failed.
+        // what asks for it wants to hear that it failed.
         if token.connection().is_some() {
             self.changes.push(change);
             return Ok(());

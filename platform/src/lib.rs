@@ -2,7 +2,7 @@
 //!
 //! One [`Platform`] belongs to one worker thread. The worker calls [`Platform::turn`], which submits what was asked for and
 //! returns a batch of [`Event`]s; nothing calls back, so the worker may do what it likes between two turns. Receive buffers
-//! belong to the driver (an idle connection holds none), send buffers to the caller, who gets each back in [`Event::Sent`].
+//! belong to the driver (an idle connection holds none), send buffers to the caller, which gets each back in [`Event::Sent`].
 //!
 //! Rules that every backend keeps, and `tests/contract.rs` checks:
 //! 1. Events of one connection come in this order: `Data`*, `Eof`?, `Error`?, `Closed`. `Closed` is always last and exactly
@@ -325,7 +325,7 @@ pub trait Platform: Sized + 'static {
 
     /// Submits what was asked for, waits as told if there is nothing yet, and appends what happened to `events`.
     /// It may end early with nothing to tell. If there is something to tell it need not ask the kernel for more, but of two
-    /// turns in a row one asks. A signal is no error, and need not end the wait (monoio waits on): who has to hear of one watches
+    /// turns in a row one asks. A signal is no error, and need not end the wait (monoio waits on): what has to hear of one watches
     /// a descriptor, such as Python's `set_wakeup_fd`, or wakes.
     fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()>;
 

@@ -1,4 +1,4 @@
-//! Receive buffers of one worker: one block of memory, cut into equal pieces. No growing, and no policy: who gets one is decided elsewhere.
+//! Receive buffers of one worker: one block of memory, cut into equal pieces. No growing, and no policy: which connection gets one is decided elsewhere.
 
 use std::io;
 

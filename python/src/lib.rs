@@ -5,6 +5,7 @@
 //! answer of what it returned. `watchdog.rs` publishes what runs. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
 
 mod serve;
+mod limits;
 mod router;
 mod handler;
 mod coroutine;
@@ -37,6 +38,8 @@ mod _core {
     use super::coroutine::Completion;
     #[pymodule_export]
     use super::handoff::Handoff;
+    #[pymodule_export]
+    use super::limits::{Limit, connections_max, declared_limits};
     #[pymodule_export]
     use super::memory::{give_back_memory, resident_bytes};
     #[pymodule_export]

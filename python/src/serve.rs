@@ -13,7 +13,6 @@ use turboapi_core::balance::Spread;
 use turboapi_core::connection::Shared;
 use turboapi_core::handler::{Ended, Handler, Outcome};
 use turboapi_core::http::encode::is_header_value;
-use turboapi_core::limits::Limits;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Router;
 use turboapi_core::worker;
@@ -27,6 +26,7 @@ use crate::handler::{Attached, PythonHandler};
 use crate::handoff::Handoff;
 use crate::hooks::Hooks;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
+use crate::limits::limits_from;
 use crate::mailbox::Message;
 use crate::reply::ResponseTypes;
 use crate::table::Table;
@@ -434,44 +434,4 @@ impl Worker {
         counters.set_item("turns", statistics.worker.turns)?;
         Ok(counters)
     }
-}
-
-/// Reads the limits that `turboapi.config` gives; those it leaves out keep their defaults.
-fn limits_from(values: &Bound<'_, PyDict>) -> PyResult<Limits> {
-    let mut limits = Limits::default();
-    for (name, value) in values.iter() {
-        let name: String = name.extract()?;
-        let seconds = || -> PyResult<Duration> {
-            Duration::try_from_secs_f64(value.extract()?)
-                .map_err(|error| PyValueError::new_err(format!("{name}: {error}")))
-        };
-        match name.as_str() {
-            "request_line_bytes_max" => limits.request_line_bytes_max = value.extract()?,
-            "head_bytes_max" => limits.head_bytes_max = value.extract()?,
-            "header_count_max" => limits.header_count_max = value.extract()?,
-            "body_bytes_max" => limits.body_bytes_max = value.extract()?,
-            "body_untaken_bytes_max" => limits.body_untaken_bytes_max = value.extract()?,
-            "chunk_extension_bytes_max" => limits.chunk_extension_bytes_max = value.extract()?,
-            "trailer_bytes_max" => limits.trailer_bytes_max = value.extract()?,
-            "silence_timeout" => limits.silence_timeout = seconds()?,
-            "head_timeout" => limits.head_timeout = seconds()?,
-            "body_idle_timeout" => limits.body_idle_timeout = seconds()?,
-            "body_bytes_per_second_min" => limits.body_bytes_per_second_min = value.extract()?,
-            "body_rate_grace" => limits.body_rate_grace = seconds()?,
-            "write_bytes_per_second_min" => limits.write_bytes_per_second_min = value.extract()?,
-            "write_timeout" => limits.write_timeout = seconds()?,
-            "keep_alive_timeout" => limits.keep_alive_timeout = seconds()?,
-            "linger_timeout" => limits.linger_timeout = seconds()?,
-            "linger_bytes_max" => limits.linger_bytes_max = value.extract()?,
-            "unsent_bytes_max" => limits.unsent_bytes_max = value.extract()?,
-            "connections_max" => limits.connections_max = value.extract()?,
-            "handlers_in_flight_max" => limits.handlers_in_flight_max = value.extract()?,
-            "backlog_max" => limits.backlog_max = value.extract()?,
-            "drain_timeout" => limits.drain_timeout = seconds()?,
-            "cancel_timeout" => limits.cancel_timeout = seconds()?,
-            _ => return Err(PyValueError::new_err(format!("there is no limit {name}"))),
-        }
-    }
-    limits.validate().map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(limits)
 }

@@ -372,4 +372,4 @@ def test_a_server_header_that_http_cannot_hold(value):
     with pytest.raises(ConfigError, match=r"server_header is .*, allowed is printable ASCII"):
         Config(server_header=value)
     with pytest.raises(ValueError, match=r"server header is .*, control bytes are not allowed"):
-        _core.Worker(backend="auto", limits={}, watch=0, server_header=value, date_header=True)
+        _core.Worker(backend="auto", limits=Config().limits(), watch=0, server_header=value, date_header=True)

@@ -6,7 +6,6 @@ Not here: what a request is answered. The server under test is started as a user
 import asyncio
 import contextlib
 import contextvars
-import dataclasses
 import http.client
 import os
 import queue
@@ -33,8 +32,6 @@ from turboapi.serving.listeners import open_listeners
 from turboapi.serving.loading import is_free_threaded
 from turboapi.serving.processes import end_in_words
 from turboapi.serving.signals import Signals
-
-LIMITS_RS = Path(__file__).parents[2] / "src" / "limits.rs"
 
 # Settings
 
@@ -132,46 +129,6 @@ def test_a_misspelled_variable_is_named():
     assert stray_variables({"TURBOAPI_WORKRES": "2", "TURBOAPI_WORKERS": "2", "PATH": ""}) == [
         "unknown variable 'TURBOAPI_WORKRES'; did you mean 'TURBOAPI_WORKERS'?"
     ]
-
-
-def rust_limits():
-    """The rows of limits.rs as name: (default, from, to)."""
-    units = {"KIB": 1024, "MIB": 1024**2, "MILLISECOND": 0.001, "SECOND": 1, "HOUR": 3600, "Duration::ZERO": 0}
-
-    def value(text):
-        text = re.sub(r" as u\d+$", "", text)
-        for unit, number in units.items():
-            text = re.sub(rf"\b{unit}\b", str(number), text)
-        return eval(text, {"__builtins__": {}, "connections_max": lambda descriptors: None})
-
-    row = re.compile(r"^    (\w+): \w+ = (.+), from (.+), to (.+);$", re.MULTILINE)
-    return {name: tuple(value(text) for text in texts) for name, *texts in row.findall(LIMITS_RS.read_text())}
-
-
-@pytest.mark.skipif(not LIMITS_RS.exists(), reason="not in the repository")
-def test_limits_are_those_of_the_core():
-    """One table in two languages: names, defaults and ranges."""
-    here = {
-        field.name: (field.default, field.metadata["minimum"], field.metadata["maximum"])
-        for field in dataclasses.fields(Config)
-        if field.metadata["limit"]
-    }
-    there = rust_limits()
-    # The listeners are opened here, so the core's backlog is not asked.
-    assert there.pop("backlog_max")[0] == Config().backlog
-    assert here == there
-    assert Config().limits().keys() == there.keys()
-
-
-def test_the_readme_has_all_limits():
-    def row(field):
-        default = "" if field.default is None else f" {field.default:g} s" if type(field.default) is float else f" {field.default:,}"
-        return f"| `{field.name}` |{default} | {field.metadata['description']} |"
-
-    rows = [row(field) for field in dataclasses.fields(Config) if field.metadata["limit"]]
-    lines = (Path(__file__).parents[1] / "README.md").read_text().splitlines()
-    first = lines.index(rows[0])
-    assert lines[first : first + len(rows) + 1] == [*rows, ""]
 
 
 @pytest.mark.parametrize(

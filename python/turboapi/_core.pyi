@@ -2,7 +2,7 @@
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, final
+from typing import Any, Literal, final
 
 from .plan.routes import Entry
 
@@ -21,6 +21,30 @@ def resident_bytes() -> int | None:
 
 def give_back_memory() -> None:
     """Gives free memory back to the system: 0.1 ms a MiB. Other Python threads run meanwhile, until they allocate."""
+
+@final
+class Limit:
+    """What one limit is: times in seconds, as a float; all else whole. Not made from Python."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> Literal["bytes", "bytes per second", "count", "seconds"]: ...
+    @property
+    def default(self) -> int | float: ...
+    @property
+    def least(self) -> int | float: ...
+    @property
+    def most(self) -> int | float: ...
+    @property
+    def what(self) -> str:
+        """What it bounds and what comes of more, for users."""
+
+def limits() -> list[Limit]:
+    """What limits there are, in the order in which they are declared (`src/limits.rs`)."""
+
+def connections_max(descriptors: int) -> int:
+    """The `connections_max` that so many file descriptors allow."""
 
 @final
 class Exchange:
@@ -158,7 +182,15 @@ class Worker:
         date_header: bool,
         headers: list[tuple[str, str]] = [],
     ) -> None:
-        """`headers` are for the answers that have none of that name. Raises ValueError for one that HTTP cannot hold."""
+        """`headers` are for the answers that have none of that name.
+
+        Args:
+            limits: all of `limits()` by name.
+
+        Raises:
+            ValueError: a limit is missing, unknown, of a wrong type or outside of what is allowed, or HTTP cannot hold a header.
+            OSError: the backend cannot be had.
+        """
     @property
     def backend(self) -> str: ...
     @property

@@ -2,8 +2,9 @@
 
 Each field can be given to `app.run()`, on the command line (`--keep-alive-timeout`) and in the environment
 (`TURBOAPI_KEEP_ALIVE_TIMEOUT`); the earlier of these wins, then comes the default. Everything that reads a field, its option or
-its variable is made from the dataclass: a new setting is one new field. The defaults of the limits are those of
-`src/limits.rs`, where each has its reason; tests/test_server.py holds the two together.
+its variable is made from the dataclass: a new setting is one new field. The limits are declared in `src/limits.rs`, where each has its
+reason. They stand here once more, for type checkers and so that settings are read without the extension; tests/test_limits_declared.py
+compares the two.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ def setting(
     is_path: bool = False,
     option: str = "",
 ) -> Any:
-    """One field: its default, what it means, what is allowed, and whether it is a limit that the Rust core applies.
+    """One field: its default, what it means, what is allowed, and whether it is one of the limits of `src/limits.rs`.
 
     `option` is its name on the command line where it may be given there several times, a value each.
     """
@@ -58,7 +59,7 @@ def setting(
 
 
 def limit(default: float | None, description: str, minimum: float, maximum: float) -> Any:
-    """One of the limits of the Rust core, with the same range."""
+    """One of the limits of `src/limits.rs`, as it is there."""
     return setting(default, description, minimum=minimum, maximum=maximum, limit=True)
 
 
@@ -77,7 +78,6 @@ class Config:
     )
     fd: int | None = setting(None, "number of an inherited descriptor that listens, instead of host and port", maximum=2**20)
     workers: int | None = setting(None, "workers; by default one per core on a free-threaded Python, else 1", minimum=1, maximum=1024)
-    backlog: int = setting(2048, "connections that the kernel holds until a worker takes them", minimum=1, maximum=65_535)
     backend: Literal["auto", "uring", "monoio", "tokio-uring", "epoll", "kqueue"] = setting(
         "auto", "how the kernel is talked to; auto probes", environment="TURBOAPI_IO"
     )
@@ -115,6 +115,7 @@ class Config:
     unsent_bytes_max: int = limit(64 * KIB, "answers that the peer has not taken, before no more is read from it", KIB, 64 * MIB)
     connections_max: int | None = limit(None, "open connections of one worker; by default from the number of file descriptors", 1, 2**20)
     handlers_in_flight_max: int = limit(16_384, "handlers that run or wait on one worker; more is 503", 1, 2**20)
+    backlog: int = limit(2048, "connections that the kernel holds until a worker takes them", 1, 65_535)
     drain_timeout: float = limit(30.0, "after SIGTERM for what is in flight; then handlers are cancelled", 0, 24 * HOUR)
     cancel_timeout: float = limit(5.0, "for cancelled handlers to end; then connections close; as long for the app's shutdown", 0, HOUR)
 

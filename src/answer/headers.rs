@@ -23,7 +23,7 @@ pub struct Headers {
 pub enum HeaderError {
     /// Empty, or with a byte that no token has (RFC 9110 §5.1).
     Name(Vec<u8>),
-    /// With a control byte: CR or LF would let whoever chose the value write headers of their own (RFC 9110 §5.5).
+    /// With a control byte: with CR or LF the author of the value could write further headers (RFC 9110 §5.5).
     Value(Vec<u8>),
     /// `Content-Length` is no number, or two of them differ.
     ContentLength(Vec<u8>),

@@ -13,7 +13,7 @@ use super::*;
 
 const FULL: Option<u32> = None;
 
-/// Worker 0 has accepted a connection, besides those that it has (`loads[0]`). Who gets it?
+/// Worker 0 has accepted a connection, besides those that it has (`loads[0]`). Which worker gets it?
 fn check(spread: Spread, loads: &[Option<u32>], expected: usize) {
     assert_eq!(choose(0, loads[0], loads.len(), spread, 0, |worker| loads[worker]), expected, "{spread:?} {loads:?}");
 }
@@ -55,12 +55,12 @@ fn what_one_accepts_for_all_goes_to_the_least_loaded() {
 }
 
 #[test]
-fn who_has_no_room_gets_nothing_and_keeps_nothing() {
+fn a_worker_without_room_gets_nothing_and_keeps_nothing() {
     for spread in [Spread::Kernel, Spread::Ours] {
         check(spread, &[Some(40), FULL, FULL], 0);
         check(spread, &[Some(40), FULL, Some(2)], 2);
         check(spread, &[FULL, Some(90), Some(70)], 2);
-        check(spread, &[FULL, FULL, FULL], 0); // somebody must have it
+        check(spread, &[FULL, FULL, FULL], 0); // one of them must have it
     }
 }
 
@@ -142,7 +142,7 @@ fn sixty_four_connections_are_even_in_every_order_of_arrival() {
 }
 
 /// What others hand to a worker that blocks from the 20th of 200 connections on, one of which comes each 10 ms, to four workers.
-/// `accepts`: who accepts each; `bound`: after how long the others see it.
+/// `accepts`: the worker that accepts each; `bound`: after how long the others see it.
 fn handed_to_a_blocked_one(bound: Duration, spread: Spread, accepts: impl Fn(usize) -> usize) -> u32 {
     const WORKERS: usize = 4;
     const BLOCKED: usize = 3;
@@ -154,7 +154,7 @@ fn handed_to_a_blocked_one(bound: Duration, spread: Spread, accepts: impl Fn(usi
         let own = accepts(number);
         let since = Duration::from_millis(10) * number.saturating_sub(BEFORE) as u32;
         if own == BLOCKED && number >= BEFORE {
-            // It waits in that one's own backlog, which nobody sees.
+            // It waits in that one's own backlog, which no other sees.
             continue;
         }
         let load = |worker| (worker != BLOCKED || since <= bound).then_some(loads[worker]);
@@ -209,7 +209,7 @@ fn what_waits_for_a_dead_worker_goes_to_the_others() {
         assert_eq!(text, "served");
     }
 
-    // Nobody is left to take them: they are counted and closed.
+    // No worker is left to take them: they are counted and closed.
     survivor.publish(None);
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     assert_eq!(clear_up(&handoff, 0, &[(ListenerId(2), listener.as_fd())]).unwrap(), ClearedUp { moved: 0, lost: 1 });
@@ -217,7 +217,7 @@ fn what_waits_for_a_dead_worker_goes_to_the_others() {
 }
 
 #[test]
-fn what_waits_for_a_blocked_worker_goes_to_who_has_room() {
+fn what_waits_for_a_blocked_worker_goes_to_one_that_has_room() {
     let handoff = Arc::new(Handoff::new(4).unwrap());
     let seats: Vec<_> = (0..4).map(|index| Seat::new(Arc::clone(&handoff), index)).collect();
     let now = Instant::now();
@@ -239,7 +239,7 @@ fn what_waits_for_a_blocked_worker_goes_to_who_has_room() {
     let (handed, _handed_peer) = UnixStream::pair().unwrap();
     handoff.send(0, handed.into(), Arrival { listener: ListenerId(1), peer: None }).unwrap();
     assert_eq!((relieve(3), loads()), (2, [Some(1), Some(1), Some(3), None]));
-    assert_eq!(relieve(3), 0, "nobody has room, and nobody is closed");
+    assert_eq!(relieve(3), 0, "no worker has room, and no connection is closed");
     seats[3].publish(Some(2));
     seats[1].publish_wait();
     assert_eq!((relieve(4), loads()), (3, [Some(1), Some(3), Some(3), Some(3)]));

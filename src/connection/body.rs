@@ -63,7 +63,7 @@ impl Incoming {
             }
             Rest::Chunked(decoder) => decoder.decode(bytes, body, limits)?,
         };
-        // A client that sends does not wait for leave to do so.
+        // A peer that sends does not wait for `100 Continue`.
         self.owes_continue &= consumed == 0;
         self.received += consumed as u64;
         self.received_at = now;

@@ -15,55 +15,40 @@
 //! to a handler that has been called already, in parts (`incoming`). What no handler takes of one is dropped behind the answer, up to
 //! a bound (`Phase::Discarding`). No request is looked at before the body of the one before it has come to its end.
 //!
-//! No deadline is kept here but what it is of each phase, nothing is sent, and nothing of the worker is known but its `Place`.
+//! Here is what happens, from a head to the handler and on to the end of its answer. What it happens to is in `state`, where a head
+//! leads in `routed`; `parts` and `closing` have the arms of the table that call no handler for a request, `waits` says how long each
+//! phase may last. Nothing is sent, and nothing of the worker is known but its `Place`.
 
-use std::time::Duration;
+mod parts;
+mod closing;
+mod waits;
+mod routed;
+mod state;
 
 use turboapi_platform::Close;
 
 use super::body::{Held, Incoming, Rest};
-use super::place::Place;
-use super::shared::{Scratch, Shared};
-use super::wire::Wire;
-use crate::answer::{Answer, AnswerError, AnswerState, BodyLeft, Headers};
+use super::shared::Scratch;
+use crate::answer::{Answer, AnswerError, AnswerState, BodyLeft};
 use crate::error::{BadRequest, Parsed};
 use crate::handler::{BodyUse, Ended, Handler, Outcome, Part};
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::encode;
 use crate::http::framing::Framing;
-use crate::http::head::{self, Head, Method, Scan};
-use crate::http::target;
+use crate::http::head::{self, Method, Scan};
 use crate::refusals::Refusal;
 use crate::request::Request;
-use crate::router::{Match, Params, Router};
-use crate::timers::{TICK_MILLISECONDS, Tick};
-
-/// Linger of a connection whose peer has sent nothing behind its last request: only what is on its way just now could turn
-/// the close into a reset. A drain waits for this.
-pub(super) const QUIET_LINGER: Duration = Duration::from_millis(500);
-
-/// What a platform may take to end a connection whose time is over, besides that time: with time-outs of a tenth of a second it may
-/// be about to.
-const CLOSE_PATIENCE: Tick = 1000 / TICK_MILLISECONDS;
+use crate::timers::Tick;
+use closing::text_headers;
+use routed::{Routed, route};
+#[cfg(test)]
+pub(super) use state::QUIET_LINGER;
+pub(super) use state::{Around, Http1, Phase};
+use waits::{has_begun_head, takes_more, waits_for_others};
 
 /// So many requests that a peer sent at once (pipelining) are answered one after the other; then other connections come first.
-/// Without it 370 of them, a whole receive buffer, went before everybody else.
+/// Without it 370 of them, a whole receive buffer, went before all other connections.
 const REQUESTS_AT_ONCE_MAX: u32 = 32;
-
-/// What a connection is doing.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Waiting for a head, or for the rest of one.
-    Head,
-    /// A head is complete, its body is not, and nobody was called yet.
-    Body(Box<Held>),
-    /// A handler has the request.
-    Answering,
-    /// The answer is complete and the request's body is not: what still comes of it is dropped, so much and so long.
-    Discarding { bytes_left: usize, until: Tick },
-    /// Nothing more is read: the rest of the output, then the end.
-    Closing,
-}
 
 /// What can happen.
 enum Event<'a> {
@@ -75,40 +60,6 @@ enum Event<'a> {
     Expired(Tick),
     /// The connection is gone.
     Lost,
-}
-
-/// What is lent for the length of an event.
-pub(super) struct Around<'a, H> {
-    pub(super) place: &'a mut Place,
-    pub(super) wire: &'a mut Wire,
-    pub(super) shared: &'a mut Shared,
-    pub(super) handler: &'a mut H,
-}
-
-/// A connection that speaks HTTP/1.1.
-#[derive(Debug)]
-pub(super) struct Http1 {
-    pub(super) phase: Phase,
-    /// The rest of the body of a request that was handed over or answered before its end. INVARIANT: while there is one,
-    /// nothing is pending, as all that comes is of it.
-    pub(super) incoming: Option<Box<Incoming>>,
-    scan: Scan,
-    head_since: Option<Tick>,
-    answer: AnswerState,
-    awaits_writable: bool,
-}
-
-impl Default for Http1 {
-    fn default() -> Self {
-        Self {
-            phase: Phase::Head,
-            incoming: None,
-            scan: Scan::default(),
-            head_since: None,
-            answer: AnswerState::refusal(false),
-            awaits_writable: false,
-        }
-    }
 }
 
 impl Http1 {
@@ -172,10 +123,7 @@ impl Http1 {
             (Phase::Discarding { .. }, Event::Expired(_)) => self.close_quietly(around),
             (Phase::Closing, Event::Expired(_)) => self.cut(around),
 
-            (_, Event::Lost) => {
-                self.leave_flight(Ended::Gone, around);
-                self.cut(around);
-            }
+            (_, Event::Lost) => self.lose(around),
         }
         0
     }
@@ -196,7 +144,7 @@ impl Http1 {
         around.place.idle_since = around.shared.now;
         match self.incoming {
             None if self.answer.keeps_alive() => self.phase = Phase::Head,
-            Some(_) if self.may_discard(around.shared) => self.phase = discarding(around.shared),
+            Some(_) if self.may_discard(around.shared) => self.phase = Phase::discarding(around.shared),
             None if around.wire.pending.is_empty() => self.close_quietly(around),
             _ => self.close_after_answer(around.shared.limits.linger_timeout, around),
         }
@@ -363,7 +311,7 @@ impl Http1 {
             }
             Framing::Chunked => Rest::Chunked(ChunkedDecoder::new(limit)),
         };
-        // RFC 9110 §10.1.1: a client that waits for it gets its go-ahead; one that has begun to send needs none.
+        // RFC 9110 §10.1.1: a peer that waits for `100 Continue` gets it; one that has begun to send needs none.
         let mut incoming = Incoming::new(rest, head.expects_continue, around.shared.now);
         if is_wanted_whole {
             if incoming.owes_continue && after.is_empty() {
@@ -441,81 +389,6 @@ impl Http1 {
         }
     }
 
-    /// What has come of the body that a handler takes in parts. Returns how much of `bytes` it was.
-    fn hand_part<H: Handler>(&mut self, bytes: &[u8], scratch: &mut Scratch, around: &mut Around<'_, H>) -> usize {
-        match self.receive_part(bytes, &mut scratch.part, around.shared) {
-            Ok((consumed, is_complete)) => {
-                if is_complete || !scratch.part.is_empty() {
-                    around.handler.body(around.place.request(), &scratch.part, is_complete);
-                }
-                consumed
-            }
-            Err(reason) => {
-                self.fail_body(reason, around);
-                bytes.len()
-            }
-        }
-    }
-
-    /// What has come of a body that nobody takes any more. Returns how much of `bytes` it was.
-    fn drop_part<H: Handler>(&mut self, bytes: &[u8], scratch: &mut Scratch, around: &mut Around<'_, H>) -> usize {
-        let received = self.receive_part(bytes, &mut scratch.part, around.shared);
-        let Phase::Discarding { bytes_left, .. } = &mut self.phase else { return 0 };
-        match received {
-            Ok((consumed, is_complete)) => {
-                *bytes_left = bytes_left.saturating_sub(consumed);
-                if is_complete {
-                    around.place.idle_since = around.shared.now;
-                    self.phase = Phase::Head;
-                } else if *bytes_left == 0 {
-                    self.close_after_answer(around.shared.limits.linger_timeout, around);
-                }
-                consumed
-            }
-            Err(reason) => {
-                self.fail_body(reason, around);
-                bytes.len()
-            }
-        }
-    }
-
-    /// Adds what has come of `incoming` to `part`, which is emptied before. Returns how much that was, and whether it is complete.
-    fn receive_part(&mut self, bytes: &[u8], part: &mut Vec<u8>, shared: &Shared) -> Result<(usize, bool), BadRequest> {
-        part.clear();
-        let Some(incoming) = &mut self.incoming else { return Ok((0, false)) };
-        let (consumed, is_complete) = incoming.receive(bytes, part, shared.now, &shared.limits)?;
-        incoming.untaken += part.len();
-        if is_complete {
-            self.incoming = None;
-        }
-        Ok((consumed, is_complete))
-    }
-
-    /// A body will never be whole: its handler is told that the peer is gone, and the peer what was wrong, if it still can be.
-    fn fail_body<H: Handler>(&mut self, reason: BadRequest, around: &mut Around<'_, H>) {
-        self.incoming = None;
-        if !self.is_answering() {
-            // The answer was complete before.
-            self.close_after_answer(around.shared.limits.linger_timeout, around);
-        } else if self.answer.is_started() {
-            self.fail(around);
-        } else {
-            self.leave_flight(Ended::Gone, around);
-            let is_head = self.answer.is_head();
-            self.refuse(reason, is_head, around);
-        }
-    }
-
-    /// The handler has taken so many bytes of the body of its request, and waits for more. False: the body is complete.
-    pub(super) fn read_body(&mut self, taken: usize, wire: &mut Wire) -> bool {
-        let Some(incoming) = &mut self.incoming else { return false };
-        incoming.untaken = incoming.untaken.saturating_sub(taken);
-        if std::mem::take(&mut incoming.owes_continue) && !self.answer.is_started() {
-            wire.output.push_bytes(encode::CONTINUE);
-        }
-        true
-    }
-
     /// As many handlers as there may be are at work: told from here, without one of them.
     fn overloaded<H: Handler>(&mut self, around: &mut Around<'_, H>) {
         let mut answer =
@@ -524,66 +397,6 @@ impl Http1 {
         debug_assert!(done.is_ok(), "nothing was said before a refusal");
         around.shared.refusals.count(Refusal::Status(503), 1, around.shared.now);
         self.end_answer(around);
-    }
-
-    /// Whether a little of a body is dropped for the sake of the connection.
-    #[cold]
-    fn may_discard(&self, shared: &Shared) -> bool {
-        let left = self.incoming.as_ref().map(|incoming| incoming.left(&shared.limits));
-        left == Some(BodyLeft::Little) && self.answer.keeps_alive()
-    }
-
-    /// The peer broke HTTP: one answer in its place after earlier ones, then a lingering close.
-    fn refuse<H: Handler>(&mut self, reason: BadRequest, is_head: bool, around: &mut Around<'_, H>) {
-        self.answer = AnswerState::refusal(is_head);
-        let mut answer =
-            Answer { out: &mut around.wire.output, state: &mut self.answer, preamble: &around.shared.preamble };
-        let done = answer.whole(reason.status(), &text_headers(), reason.to_string().as_bytes());
-        debug_assert!(done.is_ok(), "a refusal is the first thing said to its request");
-        around.shared.refusals.count(Refusal::Status(reason.status()), 1, around.shared.now);
-        self.close_after_answer(around.shared.limits.linger_timeout, around);
-    }
-
-    /// The same, where what has come of the request is not at hand but kept.
-    fn refuse_here<H: Handler>(&mut self, reason: BadRequest, around: &mut Around<'_, H>) {
-        let is_head = match &self.phase {
-            Phase::Body(held) => held.head.method == Method::Head,
-            _ => head::asks_for_head(around.wire.pending.rest()),
-        };
-        self.refuse(reason, is_head, around);
-    }
-
-    /// RFC 9112 §9.6: what the peer has sent behind its last request would turn a plain close into a reset.
-    fn close_after_answer<H: Handler>(&mut self, linger: Duration, around: &mut Around<'_, H>) {
-        let how = if around.wire.has_peer_ended() { Close::AfterSend } else { Close::Linger(linger) };
-        self.close_around(how, around);
-    }
-
-    /// The same, where the peer has sent nothing behind its last request as far as is known.
-    fn close_quietly<H: Handler>(&mut self, around: &mut Around<'_, H>) {
-        self.close_after_answer(around.shared.limits.linger_timeout.min(QUIET_LINGER), around);
-    }
-
-    fn close_around<H: Handler>(&mut self, how: Close, around: &mut Around<'_, H>) {
-        self.close(how, around.place, around.wire);
-    }
-
-    /// Ends the connection in this way; nothing of what has come is looked at any more.
-    pub(super) fn close(&mut self, how: Close, place: &mut Place, wire: &mut Wire) {
-        self.stop(place);
-        wire.close(how);
-    }
-
-    /// Ends the connection at once: what the peer has got of an answer must not look whole.
-    fn cut<H: Handler>(&mut self, around: &mut Around<'_, H>) {
-        self.stop(around.place);
-        around.wire.cut();
-    }
-
-    fn stop(&mut self, place: &mut Place) {
-        place.waits_share = false;
-        self.incoming = None;
-        self.phase = Phase::Closing;
     }
 
     /// A later answer, or a part of one, to the request that a handler has.
@@ -606,12 +419,12 @@ impl Http1 {
             }
             Part::Failed if answer.is_untouched() => answer.whole(500, &text_headers(), b"Internal Server Error"),
             Part::Failed => {
-                self.fail(around);
+                self.lose(around);
                 return Ok(());
             }
         };
         if done.is_err() {
-            self.fail(around);
+            self.lose(around);
             return done;
         }
         if self.answer.is_complete() {
@@ -628,142 +441,4 @@ impl Http1 {
         self.heed_end(around);
         Ok(())
     }
-
-    fn leave_flight<H: Handler>(&mut self, how: Ended, around: &mut Around<'_, H>) {
-        if self.is_answering() {
-            around.shared.in_flight -= 1;
-            around.handler.ended(around.place.request(), how);
-        }
-    }
-
-    /// Whether a handler has one of its requests.
-    pub(super) const fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Answering)
-    }
-
-    /// Whether all that comes is dropped.
-    pub(super) const fn is_closing(&self) -> bool {
-        matches!(self.phase, Phase::Closing)
-    }
-
-    /// Whether no request has begun behind the last answer.
-    pub(super) fn is_between_requests(&self, wire: &Wire) -> bool {
-        matches!(self.phase, Phase::Head) && !has_begun_head(wire)
-    }
-
-    /// Whether a part of a head has come and the rest of it has not.
-    pub(super) fn has_partial_head(&self, place: &Place, wire: &Wire, shared: &Shared) -> bool {
-        matches!(self.phase, Phase::Head) && !place.waits_share && has_begun_head(wire) && takes_more(wire, shared)
-    }
-
-    /// Whether reading should go on; none where that is for the platform to say.
-    pub(super) fn wants_read(&self, place: &Place, wire: &Wire, shared: &Shared) -> Option<bool> {
-        let holds_enough = match self.phase {
-            // What comes is dropped; how much of it is read is now for the platform to say.
-            Phase::Closing => return None,
-            Phase::Head if place.waits_share => wire.pending.len() >= shared.limits.head_bytes_max,
-            Phase::Head => !takes_more(wire, shared),
-            Phase::Body(_) | Phase::Discarding { .. } => false,
-            Phase::Answering => match &self.incoming {
-                Some(incoming) => incoming.holds_enough(&shared.limits),
-                // A request that waits behind another one need not be read further than its own head.
-                None => wire.pending.len() >= shared.limits.head_bytes_max,
-            },
-        };
-        Some(!holds_enough)
-    }
-
-    fn is_body_late(&self, by: Tick, shared: &Shared) -> bool {
-        let deadline = self.incoming.as_ref().and_then(|incoming| incoming.deadline(shared));
-        deadline.is_some_and(|deadline| deadline <= by)
-    }
-
-    /// What began at `before` begins now.
-    pub(super) fn move_times(&mut self, before: Tick, shared: &Shared) {
-        let now = shared.now;
-        let held = if let Phase::Body(held) = &mut self.phase { Some(&mut held.incoming) } else { None };
-        for incoming in held.into_iter().chain(self.incoming.as_deref_mut()) {
-            incoming.move_times(before, now);
-        }
-        if let Phase::Discarding { until, .. } = &mut self.phase {
-            *until += if *until == before + shared.ticks.linger { now - before } else { 0 };
-        }
-        self.head_since.iter_mut().filter(|since| **since == before).for_each(|since| *since = now);
-    }
-
-    /// When the phase has lasted too long, besides what the peer takes of its answers.
-    #[inline]
-    pub(super) fn deadline(&mut self, place: &Place, wire: &Wire, shared: &Shared) -> Option<Tick> {
-        let (now, ticks) = (shared.now, &shared.ticks);
-        let has_unsent = wire.unsent() > 0;
-        match &self.phase {
-            // Waits for the peer to read, which is bounded, or for us.
-            Phase::Head if place.waits_share || !takes_more(wire, shared) => None,
-            Phase::Head if !has_begun_head(wire) => {
-                let timeout = if place.requests == 0 { ticks.silence } else { ticks.keep_alive };
-                (!has_unsent).then_some(place.idle_since + timeout)
-            }
-            // Absolute from the first byte: a byte a second does not move it.
-            Phase::Head => Some(*self.head_since.get_or_insert(now) + ticks.head),
-            Phase::Body(held) => held.incoming.deadline(shared),
-            Phase::Answering => self.incoming.as_mut().and_then(|incoming| {
-                incoming.keep_time(now, &shared.limits);
-                incoming.deadline(shared)
-            }),
-            Phase::Discarding { until, .. } => Some(*until),
-            // The platform lingers by itself; this is for one that cannot end.
-            Phase::Closing if wire.closes() == Some(Close::Abort) => None,
-            Phase::Closing => (!has_unsent).then_some(now + ticks.linger + ticks.write + CLOSE_PATIENCE),
-        }
-    }
-}
-
-/// A peer that does not read its answers gets no further ones.
-#[inline]
-fn takes_more(wire: &Wire, shared: &Shared) -> bool {
-    wire.unsent() <= shared.limits.unsent_bytes_max
-}
-
-/// RFC 9112 §2.2: an empty line behind a request is of no request. A client that sends one has not begun another.
-fn has_begun_head(wire: &Wire) -> bool {
-    !matches!(wire.pending.rest(), [] | [b'\r'] | [b'\r', b'\n'])
-}
-
-/// Whether what is pending waits for the peer to read, or for other connections.
-fn waits_for_others<H>(around: &Around<'_, H>) -> bool {
-    around.place.waits_share || (!takes_more(around.wire, around.shared) && !around.wire.pending.is_empty())
-}
-
-fn discarding(shared: &Shared) -> Phase {
-    Phase::Discarding { bytes_left: shared.limits.linger_bytes_max, until: shared.now + shared.ticks.linger }
-}
-
-/// A head, and where it goes.
-struct Routed<'a> {
-    head: &'a Head,
-    head_bytes: &'a [u8],
-    path: &'a str,
-    matched: Match,
-    params: &'a Params,
-}
-
-#[inline]
-fn route<'a>(
-    head: &'a Head,
-    head_bytes: &'a [u8],
-    path: &'a mut Vec<u8>,
-    params: &'a mut Params,
-    router: &Router,
-) -> Routed<'a> {
-    target::percent_decode_path(head.path.of(head_bytes), path);
-    let path = std::str::from_utf8(path).expect("percent_decode_path appends UTF-8");
-    let matched = router.find(head.method.name(head_bytes), path, params);
-    Routed { head, head_bytes, path, matched, params }
-}
-
-fn text_headers() -> Headers {
-    let mut headers = Headers::default();
-    let done = headers.push(b"content-type", b"text/plain; charset=utf-8");
-    debug_assert!(done.is_ok(), "a constant header is well-formed");
-    headers
 }

@@ -5,7 +5,7 @@ use turboapi_platform::ConnectionId;
 use crate::request::{Origin, RequestId};
 use crate::timers::Tick;
 
-/// Who a connection is, and when it has its share of its worker.
+/// What the worker knows a connection by, and when it has its share of the worker.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) id: ConnectionId,

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::http1::{Phase, QUIET_LINGER};
+use super::http1::Phase;
+use super::http1::QUIET_LINGER;
 use bytes::Bytes;
 
 use super::*;
@@ -94,7 +95,7 @@ impl Handler for Recorder {
 
     fn body(&mut self, id: RequestId, part: &[u8], is_complete: bool) {
         let (known, body, was_complete) = self.bodies.last_mut().unwrap();
-        assert_eq!((*known, *was_complete), (id, false), "a part for nobody");
+        assert_eq!((*known, *was_complete), (id, false), "a part of no request");
         assert!(is_complete || !part.is_empty(), "a part of nothing");
         body.extend_from_slice(part);
         *was_complete = is_complete;
@@ -481,7 +482,7 @@ fn bodies() {
         &[ok("POST /a abcde"), ok("GET /b")],
         None,
     );
-    // A body that is not whole reaches nobody.
+    // A body that is not whole reaches no handler.
     check(&[request("POST /a", &["Content-Length: 6"], "hello")], &[], &[], None);
     check(&[chunked("/a", "3\r\nabc\r\n0\r\n")], &[], &[], None);
     let large = "x".repeat(40_000);
@@ -570,7 +571,7 @@ fn later_answers() {
     check(&[post, get("/later")], &["POST /later hi", "GET /later"], &[ok("POST /later hi"), ok("GET /later")], None);
 }
 
-/// What does not fit ends the connection by a reset: nobody may take what was sent for the whole.
+/// What does not fit ends the connection by a reset, so that what was sent is not taken for the whole.
 #[test]
 fn answers_that_break_their_promise() {
     let check = |path: &str, output: &str, told: &[Told]| {
@@ -758,7 +759,7 @@ fn streamed_bodies() {
     assert_eq!((seen.output, given), ([ok("GET /echo"), ok("POST /echo")].concat(), vec![]));
 }
 
-/// Whoever was called learns that it is over, and never of an end; whoever was not is not called.
+/// A handler that was called learns that it is over, and never of an end; one that was not is not called.
 #[test]
 fn bodies_that_break_under_a_handler() {
     let check_with = |change: fn(&mut Limits), bad: &str, ends: bool, reason: BadRequest| {
@@ -770,7 +771,7 @@ fn bodies_that_break_under_a_handler() {
         let input: Vec<&[u8]> = bad.as_bytes().chunks(1).collect();
         let (seen, given) = stream(&input, ends, Taking::AtOnce, change);
         assert_eq!((given.len(), seen.told), (1, vec![(1, Told::Ended(Ended::Gone))]), "{bad:?}");
-        // An answer that was begun can only be cut: nobody shall take it for whole.
+        // An answer that was begun can only be cut, so that it is not taken for whole.
         let begun = bad.replace("/echo", "/later/begun");
         let mut rig = Rig::new(change);
         rig.handler.body_use = STREAMED;
@@ -899,16 +900,16 @@ fn a_streamed_body_has_its_time() {
     assert_eq!((rig.connection.wire.closes(), rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]));
 }
 
-/// The go-ahead is sent when the handler waits for the body, and to nobody else.
+/// `100 Continue` is sent when the handler waits for the body, and only to a peer that waits for it.
 #[test]
-fn who_waits_for_a_body_asks_for_it() {
+fn a_handler_that_waits_for_a_body_asks_for_it() {
     const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
     let expects = |path: &str| request(&format!("POST {path}"), &["Content-Length: 2", "Expect: 100-continue"], "");
     let rig = |path: &str| {
         let mut rig = Rig::new(|_| {});
         rig.handler.body_use = STREAMED;
         rig.receive(expects(path).as_bytes());
-        assert_eq!((rig.wire.len(), rig.connection.deadline()), (0, None), "nobody has asked");
+        assert_eq!((rig.wire.len(), rig.connection.deadline()), (0, None), "the handler has not asked");
         rig
     };
     let mut asked = rig("/echo");
@@ -919,7 +920,7 @@ fn who_waits_for_a_body_asks_for_it() {
     while asked.answer() || asked.take() {}
     assert_eq!(String::from_utf8(asked.wire).unwrap(), [CONTINUE, &ok("hi")].concat());
     assert_eq!(asked.connection.wire.closes(), None);
-    // Who sends without it needs none.
+    // A peer that sends without it needs none.
     let mut unasked = rig("/echo");
     unasked.receive(b"h");
     unasked.take_body();
@@ -944,7 +945,7 @@ fn who_waits_for_a_body_asks_for_it() {
 
 /// What is left of a body behind its answer is dropped up to a bound, and is never taken for a request.
 #[test]
-fn bodies_that_nobody_reads() {
+fn bodies_that_no_handler_reads() {
     let play = |path: &str, length: usize, body: &str| {
         let mut rig = Rig::new(|limits| limits.linger_bytes_max = 100);
         rig.handler.body_use = STREAMED;
@@ -976,7 +977,7 @@ fn bodies_that_nobody_reads() {
         let rig = play(path, 102, "x");
         assert_eq!((output(&rig), rig.connection.wire.closes()), (last(&call), LINGER));
     }
-    // Nobody knows how much is left: it turns out to be too much, or to be wrong.
+    // How much is left is not known: it turns out to be too much, or to be wrong.
     for (rest, close) in [("1\r\nx\r\n0\r\n\r\n", None), ("64\r\n", None), ("x", LINGER), ("0\r\n\rx", LINGER)] {
         let mut rig = Rig::new(|limits| limits.linger_bytes_max = 100);
         rig.handler.body_use = STREAMED;
@@ -988,7 +989,7 @@ fn bodies_that_nobody_reads() {
             assert_eq!(rig.connection.wire.closes(), LINGER);
         }
     }
-    // Who begins an answer may read on. Only at its end much that is left ends the connection.
+    // A handler that begins an answer may read on. Only at its end much that is left ends the connection.
     let mut rig = Rig::new(|limits| limits.linger_bytes_max = 1);
     rig.handler.body_use = STREAMED;
     rig.receive(request("POST /later/stream", &["Content-Length: 9"], "1234").as_bytes());
@@ -998,7 +999,7 @@ fn bodies_that_nobody_reads() {
     while rig.answer() || rig.take() || rig.go_on() {}
     rig.receive(get("/b").as_bytes());
     assert_eq!(rig.handler.calls, ["POST /later/stream", "GET /b"]);
-    // The 503 of a server that is full is one that nobody has read a body for.
+    // The 503 of a server that is full is one for which no handler has read a body.
     let mut rig = Rig::new(|limits| limits.handlers_in_flight_max = 1);
     rig.handler.body_use = STREAMED;
     rig.shared.in_flight = 1;
@@ -1065,7 +1066,7 @@ fn ends() {
     );
     check(&[request("HEAD /a", &["Content-Length: 6"], "hello")], now, &[], &[refused_head(BadRequest::CutShort)], &[]);
     check(&[get("/later")], now, &["GET /later"], &[ok("GET /later")], &[complete(1)]);
-    // The answer comes after the end: a half-closed peer may still read it, and whoever gives it learns of both.
+    // The answer comes after the end: a half-closed peer may still read it, and the handler that gives it learns of both.
     check(&[get("/later")], end, &["GET /later"], &[last("GET /later")], &[half(1), complete(1)]);
     let seen = play_cut(get("/later/broken").as_bytes(), true, &[end], |_| {});
     assert_eq!((seen.close, seen.told), (ABORT, vec![half(1), (1, Told::Ended(Ended::Gone))]));
@@ -1182,7 +1183,7 @@ fn reading_stops_while_enough_waits() {
 }
 
 #[test]
-fn who_streams_is_told_when_to_go_on() {
+fn a_handler_that_streams_is_told_when_to_go_on() {
     let mut rig = Rig::new(|_| {});
     let number = |rig: &Rig| rig.connection.place.requests;
     let say = |rig: &mut Rig, part: Part| {
@@ -1282,7 +1283,7 @@ fn a_head_has_its_time_however_it_comes() {
     rig.expire_at(14.1);
     assert_eq!((String::from_utf8(rig.wire).unwrap(), rig.connection.wire.closes()), (refusal.clone(), LINGER));
 
-    // RFC 9110 §9.3.2: no body for who has said HEAD.
+    // RFC 9110 §9.3.2: no body in the answer to HEAD.
     let mut rig = Rig::new(|_| {});
     rig.receive(b"\r\nHEAD /");
     rig.expire_at(10.1);
@@ -1414,7 +1415,7 @@ fn requests_at_once_leave_others_their_turn() {
 }
 
 #[test]
-fn who_waits_for_a_turn_is_read_up_to_a_head_and_heard_to_the_end() {
+fn a_connection_that_waits_for_its_share_is_read_up_to_a_head_and_heard_to_the_end() {
     let mut rig = Rig::new(|limits| limits.head_bytes_max = 256);
     rig.receive(get("/a").repeat(33).as_bytes());
     assert!(rig.connection.waits_share() && rig.reads);
@@ -1431,9 +1432,10 @@ fn who_waits_for_a_turn_is_read_up_to_a_head_and_heard_to_the_end() {
     assert_eq!(rig.connection.wire.closes(), AFTER_SEND);
 }
 
-/// Where the platform can tell what the peer has acknowledged, who takes his answer slowly is told from who takes nothing of it.
+/// Where the platform can tell what the peer has acknowledged, a peer that takes its answer slowly is told from one that takes
+/// nothing of it.
 #[test]
-fn who_takes_his_answer_slowly_has_time() {
+fn a_peer_that_takes_its_answer_slowly_has_time() {
     // What it has acknowledged at a tick, and the tick at which it is ended, of 3000: 30 s are 301 of them.
     let check = |acknowledged: fn(Tick) -> Option<u64>, expected: Option<Tick>| {
         let mut shared = shared(|_| {});

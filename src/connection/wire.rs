@@ -1,5 +1,5 @@
 //! A connection's bytes, in and out, and how it closes. No HTTP here, no handler, no clock and no I/O: what the bytes mean is in
-//! `http1`, who carries them is the worker's platform.
+//! `http1`, the worker's platform carries them.
 
 use bytes::Bytes;
 use turboapi_platform::Close;
@@ -11,7 +11,7 @@ use crate::timers::{TICK_MILLISECONDS, Tick};
 /// Bytes that a peer had acknowledged in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Acknowledged {
-    /// Since the platform took the last piece, nobody has asked.
+    /// It was not asked for since the platform took the last piece.
     NotAsked,
     /// The platform cannot tell: only a piece that it has sent is progress.
     Unknown,

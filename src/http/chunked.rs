@@ -1,7 +1,7 @@
 //! The chunked coding of a request body, decoded as it comes: RFC 9112 §7.1. Can stop and go on at every byte.
 //!
 //! Stricter than the grammar: no white space anywhere in a chunk line. Extensions and trailers are checked, counted and
-//! dropped: nobody reads them, and a trailer must never pass for a header.
+//! dropped: no handler reads them, and a trailer must never pass for a header.
 
 use super::grammar;
 use crate::error::BadRequest;

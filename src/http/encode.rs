@@ -136,8 +136,8 @@ pub fn is_header_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&byte| grammar::is_token(byte))
 }
 
-/// RFC 9110 §5.5: whether no control byte but HTAB is in it. CR or LF would let whoever chose the value write headers, or a
-/// whole answer, of their own.
+/// RFC 9110 §5.5: whether no control byte but HTAB is in it. With CR or LF the author of the value could write further
+/// headers, or a whole answer.
 #[must_use]
 pub fn is_header_value(value: &[u8]) -> bool {
     // PERF: no early end, so that the compiler looks at 16 bytes at a time.

@@ -1,4 +1,4 @@
-//! What a parsed head is: ranges into its bytes, which somebody else owns. Nothing is parsed here.
+//! What a parsed head is: ranges into its bytes, which are not its own. Nothing is parsed here.
 
 use super::framing::Framing;
 

@@ -8,10 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use turboapi_platform::ListenerId;
 use turboapi_platform::fakes::script::{Asked, Peer, Script, Stage, Step};
 use turboapi_platform::handoff::{Handoff, Received};
+use turboapi_platform::{Close, ListenerId, OutBuf};
 
+use super::settle::SEND_BYTES_MAX;
+use super::state::Slot;
 use super::*;
 use crate::answer::{Answer, Headers};
 use crate::balance::BLOCKED_AFTER;
@@ -116,7 +118,7 @@ impl Rig {
         String::from_utf8(self.stage.sent(peer)).unwrap()
     }
 
-    /// Gives all the answers that are waited for; how many of them somebody got.
+    /// Gives all the answers that handlers owe. Returns how many of them found their request.
     fn answer_all(&mut self) -> usize {
         let waiting = std::mem::take(&mut self.handler.waiting);
         let mut count = 0;
@@ -172,7 +174,7 @@ fn a_body_is_read_as_it_is_taken() {
     let [(connection, false)] = switches(&rig)[..] else { panic!("{:?}", switches(&rig)) };
     rig.pass(100.0);
     assert_eq!((rig.worker.in_flight(), rig.stage.closed(peer)), (1, None));
-    // Of another request of this connection, and of nobody.
+    // Of another request of this connection, and of no connection.
     rig.worker.read_body(RequestId { connection, number: 2 }, 5);
     rig.worker.read_body(RequestId { connection: ConnectionId::new(9, 9), number: 1 }, 5);
     assert_eq!(switches(&rig), [(connection, false)]);
@@ -332,12 +334,12 @@ impl Handler for Computing<'_> {
     }
 }
 
-/// What a handler computes on the worker's own thread is taken off nobody's time: neither of its own peer's, nor of those
+/// What a handler computes on the worker's own thread shortens no peer's time: neither its own peer's, nor that of those
 /// whose events came in the same turn.
 #[test]
 fn a_handler_that_computes_shortens_no_time_out() {
     let time = Duration::from_secs(20);
-    // Who does not take his answer; who is silent after it; who has sent half a head.
+    // A peer that does not take its answer; one that is silent after it; one that has sent half a head.
     let mut rig = Rig::new(|_| {});
     let [stalled, silent, half] = [(); 3].map(|()| rig.connect());
     rig.stage.hold_sends(stalled, true);
@@ -361,7 +363,7 @@ fn a_handler_that_computes_shortens_no_time_out() {
 
 /// What has come while a handler computed is looked at before anybody is ended for not having sent it.
 #[test]
-fn a_handler_that_computes_ends_nobody_whose_bytes_are_here() {
+fn a_handler_that_computes_ends_no_connection_whose_bytes_are_here() {
     let mut rig = Rig::new(|_| {});
     let slow = rig.connect();
     let idle = rig.connect_and_say(GET);
@@ -384,10 +386,10 @@ fn a_handler_that_computes_ends_nobody_whose_bytes_are_here() {
     }
 }
 
-/// A process that was stopped and goes on with news that it had before: the next turn need not ask the kernel, and who has sent
-/// something meanwhile is looked at in the one after it.
+/// A process that was stopped and goes on with news that it had before: the next turn need not ask the kernel, and what peers
+/// have sent meanwhile is looked at in the one after it.
 #[test]
-fn a_process_that_was_stopped_ends_nobody_whose_bytes_are_here() {
+fn a_process_that_was_stopped_ends_no_connection_whose_bytes_are_here() {
     let mut rig = Rig::new(|_| {});
     let (first, second) = (rig.connect_and_say(GET), rig.connect_and_say(GET));
     let news = |peer| vec![Step::Bytes { peer, bytes: GET.into() }];
@@ -404,9 +406,9 @@ fn a_process_that_was_stopped_ends_nobody_whose_bytes_are_here() {
     }
 }
 
-/// Who seems idle while its next request stands in the same batch, behind the news that descriptors ran short.
+/// A connection that seems idle while its next request stands in the same batch, behind the news that descriptors ran short.
 #[test]
-fn descriptors_that_run_short_cost_nobody_the_request_that_is_here() {
+fn descriptors_that_run_short_cost_no_request_that_is_here() {
     let mut rig = Rig::new(|_| {});
     let peer = rig.connect_and_say(GET);
     rig.stage.push_turn(vec![Step::Stall { listener: LISTENER, code: 24 }, Step::Bytes { peer, bytes: LATER.into() }]);
@@ -436,7 +438,7 @@ fn accepting_stops_at_the_bound_and_resumes_below_it() {
 }
 
 #[test]
-fn when_descriptors_run_short_who_was_idle_longest_goes() {
+fn when_descriptors_run_short_the_longest_idle_connection_is_closed() {
     let mut rig = Rig::new(|_| {});
     let first = rig.connect_and_say(LATER);
     let second = rig.connect_and_say(GET);
@@ -451,7 +453,7 @@ fn when_descriptors_run_short_who_was_idle_longest_goes() {
     assert_eq!(closed(&rig), [false, false, true, false]);
     rig.play(stall());
     assert_eq!(closed(&rig), [false, true, true, false]);
-    // Nobody else is idle: they are let be.
+    // No other connection is idle: they stay.
     rig.play(stall());
     assert_eq!(closed(&rig), [false, true, true, false]);
     assert_eq!((rig.worker.connections_count(), rig.worker.statistics().accept_stalls), (2, 3));
@@ -459,18 +461,18 @@ fn when_descriptors_run_short_who_was_idle_longest_goes() {
 
 /// In the same tick, in a slot before it: an answer more or less is all that tells them apart.
 #[test]
-fn when_descriptors_run_short_who_has_just_come_stays() {
+fn when_descriptors_run_short_a_fresh_connection_stays() {
     let mut rig = Rig::new(|_| {});
     let fresh = rig.connect();
     let answered = rig.connect_and_say(GET);
     rig.play(Step::Stall { listener: LISTENER, code: 24 });
     assert_eq!([fresh, answered].map(|peer| rig.stage.is_closed(peer)), [false, true]);
     rig.play(Step::Stall { listener: LISTENER, code: 24 });
-    assert!(rig.stage.is_closed(fresh), "nobody else is idle");
+    assert!(rig.stage.is_closed(fresh), "no other connection is idle");
 }
 
 #[test]
-fn late_events_do_not_reach_who_has_the_slot_now() {
+fn late_events_do_not_reach_the_connection_that_has_the_slot_now() {
     let mut rig = Rig::new(|_| {});
     let old = rig.connect_and_say(LATER);
     let old_id = rig.stage.connection(old).unwrap();
@@ -647,7 +649,7 @@ fn a_drain_ends_also_when_nothing_happens_any_more() {
 }
 
 #[test]
-fn who_still_comes_from_the_backlog_is_served() {
+fn what_still_comes_from_the_backlog_is_served() {
     let mut rig = Rig::new(|limits| limits.connections_max = 1);
     let held = rig.connect_and_say(LATER);
     let waiting = rig.connect();
@@ -739,7 +741,7 @@ fn a_full_worker_passes_all_on_and_stops_when_all_are_full() {
     other.publish(Some(2));
     rig.pass(0.2);
     assert_eq!(wants(&rig), Some(false));
-    // Nobody tells a worker that another has room again, so it looks.
+    // A worker is not told when another has room again, so it looks.
     other.publish(Some(1));
     rig.pass(0.2);
     assert_eq!(wants(&rig), Some(true));
@@ -780,7 +782,7 @@ fn what_blocks_is_seen_by_the_others_and_gets_nothing() {
     rig.connect();
     assert_eq!((handed_over(&handoff), rig.worker.connections_count()), (1, 2));
 
-    // One that drains has a successor, who writes in the same place.
+    // One that drains has a successor, which writes in the same place.
     rig.worker.drain(Duration::from_secs(5));
     rig.turn(Wait::Poll);
     rig.stage.advance(Duration::from_millis(2001));
@@ -800,7 +802,7 @@ fn a_drain_takes_what_was_handed_here_and_hands_nothing_over() {
         }
         rig.worker.drain(Duration::from_secs(5));
         assert_eq!(handoff.load(0), None);
-        assert!(!rig.worker.is_drained(), "nobody has looked into its mailbox");
+        assert!(!rig.worker.is_drained(), "its mailbox was not looked into");
         rig.stage.push_turn(vec![Step::Connect { listener: LISTENER, peer: rig.stage.peer() }]);
         rig.turn(Wait::Poll);
         assert_eq!(rig.worker.statistics().taken_over, 1);
@@ -828,7 +830,7 @@ fn many_requests_at_once_do_not_go_before_those_of_others() {
     let many = "GET /flood HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
     rig.stage.push_turn(vec![bytes(flood, &many), bytes(other, GET)]);
     rig.stage.push_turn(vec![bytes(other, GET)]);
-    // Nobody waits in the kernel while somebody waits here.
+    // No connection waits in the kernel while one waits here.
     for calls in [33, 66, 98, 102] {
         rig.turn(Wait::Forever);
         assert_eq!(rig.handler.calls.len(), calls);
@@ -841,7 +843,7 @@ fn many_requests_at_once_do_not_go_before_those_of_others() {
 }
 
 #[test]
-fn who_waits_for_a_turn_can_go_meanwhile() {
+fn a_connection_that_waits_for_its_share_can_end_meanwhile() {
     let mut rig = Rig::new(|_| {});
     let (gone, next) = (rig.connect(), rig.stage.peer());
     let many = GET.repeat(100).into_bytes();

@@ -2,7 +2,7 @@
 //! contract, on either side. For tests and simulation; no backend serves through it.
 //!
 //! What a worker may not do is here stricter than what a platform must bear: a call for an id that was closed is ignored by
-//! every backend, but who makes one has lost track of its connections.
+//! every backend, but a worker that makes one has lost track of its connections.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};

@@ -73,7 +73,7 @@ impl Connection {
     }
 }
 
-/// Who has a place in the table.
+/// What has a place in the table.
 #[derive(Debug)]
 pub(super) enum Place {
     Connected(Connection),

@@ -106,7 +106,7 @@ impl Runner {
                 loop {
                     wanted(&phase).await;
                     R::hold(&stream);
-                    // The result does not matter: a failed socket tells its failure to who reads or writes next.
+                    // The result does not matter: a failed socket tells its failure to the next read or write.
                     let _ = match job {
                         Job::Read => R::readable(&stream).await,
                         Job::Write | Job::Send => R::writable(&stream).await,
@@ -272,7 +272,7 @@ impl<S> Jobs<S> {
                         is_gone,
                     };
                     if phase == Phase::Failed {
-                        // A socket tells its failure once, and it has told the send: who reads after that finds the peer's
+                        // A socket tells its failure once, and it has told the send: a read after that finds the peer's
                         // end. So this is told before the same socket is told to be readable.
                         self.reports.insert(0, report);
                     } else {

@@ -18,7 +18,7 @@ pub trait RingRuntime: Sized + 'static {
     fn open(entries: u32) -> io::Result<Self>;
     /// Makes a stream. Dropping it does not close the descriptor.
     fn borrow(descriptor: RawFd) -> Self::Stream;
-    /// Ends when the descriptor is readable or has failed: its failure is told to who reads next.
+    /// Ends when the descriptor is readable or has failed: its failure is told to the next read.
     /// PERF: this, `writable` and `send` are to be the runtime's own futures, as they are. With one more around each of
     /// monoio's, `examples/turn_cost` counted 2,850 instructions a request at K = 64, without 2,778.
     fn readable(stream: &Self::Stream) -> impl Future<Output = io::Result<()>>;
