@@ -50,6 +50,10 @@ fn main() {
     for root in ROOTS {
         read(Path::new(root), &mut tree);
     }
+    if tree.is_empty() {
+        println!("nothing of {ROOTS:?} is here: run it in the repository's folder, as ci/tidy does");
+        std::process::exit(1);
+    }
     let findings = check(&tree);
     for finding in &findings {
         println!("{finding}");

@@ -42,6 +42,25 @@ fn names_of_map(text: &str, heading: &str) -> Vec<String> {
     names
 }
 
+fn check_names(
+    folder: &str,
+    readme: &str,
+    names: &[String],
+    files: &BTreeMap<&str, &Source<'_>>,
+    findings: &mut Findings,
+) {
+    for name in names {
+        if !files.keys().any(|file| file == name || (name.ends_with('/') && file.starts_with(name.as_str()))) {
+            findings.add(readme, 1, "map", format!("lists {folder}/{name}, which is not there: take it off the map"));
+        }
+    }
+    for (place, name) in names.iter().enumerate() {
+        if names[..place].contains(name) {
+            findings.add(readme, 1, "map", format!("lists {folder}/{name} twice: leave one of them"));
+        }
+    }
+}
+
 fn check_map(
     folder: &str,
     readme: &str,
@@ -55,20 +74,16 @@ fn check_map(
         .filter_map(|(path, source)| Some((path.strip_prefix(folder)?.strip_prefix('/')?, source)))
         .filter(|(name, source)| !source.is_test && !name.starts_with("bin/") && *name != "main.rs")
         .collect();
-    if files.is_empty() {
+    let names = tree.get(readme).map(|text| names_of_map(text, heading)).unwrap_or_default();
+    if files.is_empty() && names.is_empty() {
         return;
     }
-    let names = tree.get(readme).map(|text| names_of_map(text, heading)).unwrap_or_default();
     if names.is_empty() {
         let advice = format!("has no map of {folder}: a table under a heading with `{heading}`, files in backticks");
         findings.add(readme, 1, "map", advice);
         return;
     }
-    for name in &names {
-        if !files.keys().any(|file| file == name || (name.ends_with('/') && file.starts_with(name.as_str()))) {
-            findings.add(readme, 1, "map", format!("lists {folder}/{name}, which is not there: take it off the map"));
-        }
-    }
+    check_names(folder, readme, &names, &files, findings);
     let crate_files = CrateFiles::new(&files);
     let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (file, source) in &files {

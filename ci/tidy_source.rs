@@ -385,14 +385,12 @@ fn python_imports(file: &str, source: &Source<'_>) -> Vec<Use> {
                 // Names in parentheses may go on over lines.
                 let mut text = line.split_once(" import ").map_or("", |(_, names)| names).to_owned();
                 if text.contains('(') && !text.contains(')') {
-                    text.extend(
-                        source
-                            .code
-                            .lines()
-                            .skip(number)
-                            .take_while(|next| !next.contains(')'))
-                            .map(|next| format!(" {next}")),
-                    );
+                    for next in source.code.lines().skip(number) {
+                        text.extend([" ", next]);
+                        if next.contains(')') {
+                            break;
+                        }
+                    }
                 }
                 for name in text.replace(['(', ')'], " ").split(',').filter_map(|name| name.split_whitespace().next()) {
                     add(number, [base.as_slice(), &[name.to_owned()]].concat());
@@ -404,8 +402,11 @@ fn python_imports(file: &str, source: &Source<'_>) -> Vec<Use> {
             _ => {}
         }
         if line.contains("import_module(")
-            && let Some(name) =
-                source.text.lines().nth(index).and_then(|raw| raw.split("import_module(").nth(1)?.split('"').nth(1))
+            && let Some(name) = source
+                .text
+                .lines()
+                .nth(index)
+                .and_then(|raw| raw.split("import_module(").nth(1)?.split(['"', '\'']).nth(1))
             && let Some(path) = python_module(name, &package)
         {
             add(number, path);

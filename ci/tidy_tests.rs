@@ -62,6 +62,19 @@ fn each_file_is_on_its_map() {
     rust(&[("src/lost.rs", "fn f() {}")], &["map"]);
     assert_eq!(broken(("src/README.md", "# No map"), &[("src/worker.rs", "")]), ["map"]);
     python(&[("python/turboapi/lost.py", "x = 1")], &["map"]);
+    let twice = MAP.replace("| `limits.rs` | |", "| `limits.rs`, `worker.rs` | |");
+    assert_eq!(broken(("src/README.md", &twice), &[("src/worker.rs", "")]), ["map"]);
+}
+
+/// A row that names nothing is found, also where the whole folder has gone.
+#[test]
+fn each_row_of_a_map_has_a_file() {
+    for files in [&[("src/worker.rs", "")][..], &[]] {
+        let all = files.iter().chain([&("src/README.md", MAP)]);
+        let tree: Tree = all.map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let lost = check(&tree).iter().filter(|finding| finding.advice.contains("not there")).count();
+        assert_eq!(lost, 5 - files.len());
+    }
 }
 
 #[test]
@@ -73,6 +86,8 @@ fn python_imports_point_down() {
         "def f():\n    import turboapi.app",
         "if TYPE_CHECKING:\n    from turboapi import app",
         "importlib.import_module(\"turboapi.app\")",
+        "importlib.import_module('turboapi.app')",
+        "from .. import (\n    errors,\n    app)",
     ] {
         python(&[("python/turboapi/app.py", ""), ("python/turboapi/plan/routes.py", text)], &["order"]);
     }

@@ -148,6 +148,13 @@ def command(*arguments, directory, **environment):
             {},
             "turboapi: unrecognized arguments: --porte 1; did you mean --port? (`turboapi serve --help` lists",
         ),
+        # Another server's option is no slip of the keyboard.
+        (("serve", "main_of_test:app", "--reload"), {}, "turboapi: unrecognized arguments: --reload (`turboapi serve --help` lists"),
+        (
+            ("--factory", "serve", "main_of_test:app"),
+            {},
+            "turboapi: unrecognized arguments: --factory; --factory goes behind the command (`turboapi serve --help` lists",
+        ),
         (
             ("serve", "main_of_test:app"),
             {"TURBOAPI_DATE_HEADER": "maybe"},

@@ -34,10 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command, its_parser = options.pop("command"), options.pop("parser")
         if unknown:
             its_parser.error(f"unrecognized arguments: {' '.join(unknown)}{its_parser.nearest(unknown)}")
-        return command(options)
+        code = command(options)
+        if sys.stdout is not None:  # closed from the start: nothing was printed
+            sys.stdout.flush()
+        return code
     except StartError as error:
         say(error)
         return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        # What is left in the buffer is flushed once more at exit, and must not fail there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -50,7 +57,10 @@ class OneLineParser(argparse.ArgumentParser):
     def nearest(self, unknown: Sequence[str]) -> str:
         """`; did you mean --port?`, if an option is near the first unknown one."""
         name = next((text.partition("=")[0] for text in unknown if text.startswith("-")), "")
-        near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+        if name in self._option_string_actions:
+            return f"; {name} goes behind the command"
+        # Near enough for a slip of the keyboard: another server's option has a name of its own.
+        near = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.75)
         return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -144,14 +154,8 @@ def run_routes(options: dict[str, Any]) -> int:
         path = entry.template if entry.kind != "prefix" else f"{entry.template}/*"
         rows.append((",".join(sorted(entry.methods)) or "*", path, answered))
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-    try:
-        for methods, path, answered in rows:
-            print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        # What is left in the buffer is flushed once more at exit, and must not fail there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    for methods, path, answered in rows:
+        print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
     return 0
 
 
