@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Self
 
-PATIENCE = 20.0
+PATIENCE = 45.0
 
 
 @dataclass(frozen=True)
