@@ -44,7 +44,14 @@ mod backlog;
 mod lingering;
 pub mod pool;
 pub mod socket;
+pub mod doorbell;
+pub mod thread_time;
 pub mod memory;
+
+/// What `doorbell` is made of; its test under loom has others.
+mod atomics {
+    pub(crate) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
 
 use std::io;
 use std::net::SocketAddr;
