@@ -12,6 +12,7 @@ pub mod output;
 pub mod router;
 pub mod http;
 pub mod refusals;
+pub mod standing;
 pub mod timers;
 pub mod limits;
 pub mod error;
