@@ -1,8 +1,12 @@
 """The measured app. The same file runs under turboapi (`python turbo_app.py PORT`) and, where that is absent, uvicorn."""
 
+import asyncio
 import sys
+import time
 from itertools import count
 
+import anyio.to_thread
+from fastapi import Depends
 from pydantic import BaseModel
 
 try:
@@ -36,6 +40,36 @@ async def get_user_async(id: int):
 def create(item: Item):
     next(calls)
     return item
+
+
+def dependency():
+    return 1
+
+
+@app.get("/wait/{us}")
+def wait(us: int):
+    """As for a database: most of a handler's time is none of the processor's."""
+    next(calls)
+    time.sleep(us / 1e6)
+    return {"us": us}
+
+
+@app.get("/to-thread")
+async def to_thread():
+    next(calls)
+    return {"value": await asyncio.to_thread(int, 1)}
+
+
+@app.get("/anyio-thread")
+async def anyio_thread():
+    next(calls)
+    return {"value": await anyio.to_thread.run_sync(int, 1)}
+
+
+@app.get("/def-depends")
+async def def_depends(value: int = Depends(dependency)):
+    next(calls)
+    return {"value": value}
 
 
 @app.get("/calls")

@@ -38,6 +38,13 @@ ITEM = Request(
 )
 
 
+#: What waits, and what goes through threads.
+WAITING = (
+    *((f"wait-{us}", Request(f"/wait/{us}", f'{{"us":{us}}}')) for us in (200, 1000, 4000)),
+    *((kind, Request(f"/{kind}", '{"value":1}')) for kind in ("to-thread", "anyio-thread", "def-depends")),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Shape:
     """How requests go down a connection."""
@@ -93,9 +100,10 @@ ROWS = (
     Row("fixed", USER, "fixed"),
     turboapi(),
     *(turboapi(backend, kind, request) for backend in BACKENDS for kind, request in KINDS),
+    *(turboapi("", kind, request) for kind, request in WAITING),
     granian("rsgi"),
     granian("asgi"),
-    *(uvicorn(f"uvicorn-{kind}".rstrip("-"), request) for kind, request in KINDS),
+    *(uvicorn(f"uvicorn-{kind}".rstrip("-"), request) for kind, request in (*KINDS, *WAITING)),
     Row("robyn", USER, "peers", ("robyn_app.py", "PORT", "--processes", "1", "--workers", "1", "--log-level", "ERROR"), "robyn"),
 )
 
@@ -113,4 +121,8 @@ BARS = (
     Bar("turboapi", "fixed", 1.4),
     Bar("turboapi", "granian-rsgi", 1 / 2.5),
     Bar("turboapi", "uvicorn", 1 / 10),
+    Bar("turboapi-wait-1000", "uvicorn-wait-1000", 1 / 2),
+    Bar("turboapi-to-thread", "uvicorn-to-thread", 1 / 2.5),
+    Bar("turboapi-anyio-thread", "uvicorn-anyio-thread", 1 / 2),
+    Bar("turboapi-def-depends", "uvicorn-def-depends", 1 / 1.2),
 )
