@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import threading
 from typing import Annotated
 
 from fastapi import Header, HTTPException, Query
@@ -24,6 +25,8 @@ class StoredItem(Item):
 
 
 ITEMS: dict[int, StoredItem] = {1: StoredItem(id=1, name="lamp", price=19.5, tags=["home"])}
+#: What several threads change is looked at and changed by one at a time: a `def` runs in threads, and workers may be threads.
+ITEMS_LOCK = threading.Lock()
 
 
 @app.get("/")
@@ -45,7 +48,8 @@ async def get_user_async(id: int):
 def search(
     q: Annotated[str, Query(min_length=1)], limit: Annotated[int, Query(ge=1, le=100)] = 10, user_agent: Annotated[str, Header()] = ""
 ):
-    found = [item for item in ITEMS.values() if q in item.name]
+    with ITEMS_LOCK:
+        found = [item for item in ITEMS.values() if q in item.name]
     return {"q": q, "items": found[:limit], "user_agent": user_agent}
 
 
@@ -58,8 +62,9 @@ def get_item(id: int) -> StoredItem:
 
 @app.post("/items", status_code=201)
 async def create_item(item: Item) -> StoredItem:
-    stored = StoredItem(id=max(ITEMS) + 1, **item.model_dump())
-    ITEMS[stored.id] = stored
+    with ITEMS_LOCK:
+        stored = StoredItem(id=len(ITEMS) + 1, **item.model_dump())
+        ITEMS[stored.id] = stored
     return stored
 
 
