@@ -32,13 +32,13 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// Makes one, and hands it and `argument` to `hook`, which begins to answer. `ended`: what its peer has done meanwhile.
+    /// Makes one, and hands it and `argument` (a value, and the context in which it is to go on) to `hook`, which begins to answer. `ended`: what its peer has done meanwhile.
     pub fn begin(
         &self,
         py: Python<'_>,
         request: Retained,
         hook: &Py<PyAny>,
-        argument: Option<Py<PyAny>>,
+        argument: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
         ended: Option<Ended>,
     ) -> PyResult<()> {
         let id = request.id;
@@ -51,7 +51,7 @@ impl Exchanges {
         lock(&self.open).insert(id, exchange.clone_ref(py));
         let hook = hook.bind(py);
         let started = match argument {
-            Some(argument) => hook.call1((exchange, argument)),
+            Some((argument, context)) => hook.call1((exchange, argument, context)),
             None => hook.call1((exchange,)),
         };
         if started.is_err() {

@@ -16,8 +16,13 @@ use crate::plan::Plan;
 use crate::reply::{Reply, ResponseTypes};
 use crate::request::Retained;
 
-/// A task or future, and what answers when it is done.
+/// A task or job, and what answers when it is done.
 type Suspended = (Py<PyAny>, Py<Completion>);
+
+/// The context of a request's task: what the endpoint has set in it is seen by all that answers for it further.
+pub fn context_of(task: Option<&Bound<'_, PyAny>>) -> Option<Py<PyAny>> {
+    task?.call_method0(intern!(task?.py(), "get_context")).ok().map(Bound::unbind)
+}
 
 /// What Python has begun for the requests of one worker, and not ended. Only that worker's thread uses it.
 #[derive(Debug, Default)]
@@ -112,27 +117,46 @@ impl Completion {
         }
     }
 
+    /// The function has returned or raised this.
+    pub fn answer<'py>(&self, py: Python<'py>, result: PyResult<Bound<'py, PyAny>>, task: Option<&Bound<'py, PyAny>>) {
+        // Once, and not at all that counts when the worker has ended.
+        let Some(call) = self.take() else {
+            return;
+        };
+        let (id, outstanding) = (call.request.id, Arc::clone(&call.outstanding));
+        if let Err(error) = call.answer(py, result, task) {
+            // Our own Python failed, not the app's, whose errors the hooks log.
+            error.write_unraisable(py, None);
+            outstanding.mailbox().push(id, Part::Failed);
+        }
+    }
+
     fn take(&self) -> Option<Call> {
         lock(&self.call).take()
     }
 }
 
 impl Call {
-    fn answer(self, future: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn answer<'py>(
+        self,
+        py: Python<'py>,
+        result: PyResult<Bound<'py, PyAny>>,
+        task: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<()> {
         let Self { plan, types, hooks, outstanding, ticket, request, ended } = self;
-        let py = future.py();
         drop(ticket);
         drop(outstanding.resume(request.id));
         let mut body = Vec::new();
-        let result = future.call_method0(intern!(py, "result"));
         let part = match Reply::new(&plan, &types, &hooks, py, result, &mut body) {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },
             Reply::Response(response) => {
-                return outstanding.exchanges.begin(py, request, &hooks.respond, Some(response), ended);
+                let argument = Some((response, context_of(task)));
+                return outstanding.exchanges.begin(py, request, &hooks.respond, argument, ended);
             }
             Reply::Exception(exception) => {
-                return outstanding.exchanges.begin(py, request, &hooks.raised, Some(exception), ended);
+                let argument = Some((exception, context_of(task)));
+                return outstanding.exchanges.begin(py, request, &hooks.raised, argument, ended);
             }
         };
         outstanding.mailbox().push(request.id, part);
@@ -143,15 +167,7 @@ impl Call {
 #[pymethods]
 impl Completion {
     fn __call__(&self, future: &Bound<'_, PyAny>) {
-        // A future calls back once, and not at all that counts when the worker has ended.
-        let Some(call) = self.take() else {
-            return;
-        };
-        let (id, outstanding) = (call.request.id, Arc::clone(&call.outstanding));
-        if let Err(error) = call.answer(future) {
-            // Our own Python failed, not the app's, whose errors the hooks log.
-            error.write_unraisable(future.py(), None);
-            outstanding.mailbox().push(id, Part::Failed);
-        }
+        let result = future.call_method0(intern!(future.py(), "result"));
+        self.answer(future.py(), result, Some(future));
     }
 }

@@ -76,6 +76,11 @@ impl AsyncioLoop {
         self.task.bind(py).call((coroutine,), Some(self.task_options.bind(py)))
     }
 
+    /// Another thread may have given the loop work.
+    pub fn touch(&mut self) {
+        self.is_touched = true;
+    }
+
     /// Remembers how many timers there are.
     pub fn mark(&mut self, py: Python<'_>) -> PyResult<()> {
         self.scheduled_count = self.scheduled.bind(py).len()?;

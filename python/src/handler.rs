@@ -1,7 +1,7 @@
 //! HOT PATH: a request becomes a call of a Python function, and what that returns an answer.
 //!
 //! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`).
-//! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that blocks to the thread pool.
+//! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that waits to a thread (`job.rs`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use turboapi_core::answer::Answer;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
+use turboapi_core::standing::Seen;
+use turboapi_platform::thread_time::ThreadTime;
 
-use crate::coroutine::{Call, Completion, Outstanding};
+use crate::coroutine::{Call, Completion, Outstanding, context_of};
 use crate::event_loop::AsyncioLoop;
 use crate::hooks::Hooks;
-use crate::interpreter::{Arguments, FreshContext};
+use crate::interpreter::{Arguments, EnteredContext, copy_context};
+use crate::job::{Job, Returns, seen_since};
 use crate::mailbox::Ticket;
 use crate::plan::Plan;
 use crate::reply::{Reply, ResponseTypes};
@@ -39,8 +41,12 @@ pub struct PythonHandler {
     pub types: Arc<ResponseTypes>,
     /// The worker's loop.
     pub asyncio: AsyncioLoop,
-    /// A `def` function that takes longer is a candidate for the thread pool.
+    /// A `def` function that computes longer is one for the threads.
     pub inline_budget: Duration,
+    /// Where the calls in threads come back to.
+    pub returns: Arc<Returns>,
+    /// Calls that are in threads, or wait for one.
+    pub jobs_count: usize,
     /// Requests that Python may have begun and not ended, with those whose peer has gone.
     pub open_max: usize,
     /// Tells the watchdog what runs.
@@ -63,7 +69,13 @@ enum Notice {
 
 impl PythonHandler {
     /// Everything at its start.
-    pub fn new(hooks: Arc<Hooks>, types: ResponseTypes, asyncio: AsyncioLoop, inline_budget: Duration) -> Self {
+    pub fn new(
+        hooks: Arc<Hooks>,
+        types: ResponseTypes,
+        asyncio: AsyncioLoop,
+        returns: Arc<Returns>,
+        inline_budget: Duration,
+    ) -> Self {
         Self {
             routes: Vec::new(),
             hooks,
@@ -71,6 +83,8 @@ impl PythonHandler {
             types: Arc::new(types),
             asyncio,
             inline_budget,
+            returns,
+            jobs_count: 0,
             open_max: usize::MAX,
             publisher: Publisher::default(),
             overloads_count: 0,
@@ -109,6 +123,34 @@ impl PythonHandler {
 }
 
 impl PythonHandler {
+    /// Answers by what threads have brought back. Runs Python.
+    pub fn take_returns(&mut self, py: Python<'_>) {
+        if self.jobs_count == 0 {
+            return;
+        }
+        let jobs = self.returns.take();
+        if jobs.is_empty() {
+            return;
+        }
+        self.jobs_count -= jobs.len();
+        // First the next ones, so that threads have something to do meanwhile.
+        let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1((jobs.len(),)));
+        if let Err(error) = told {
+            error.write_unraisable(py, None);
+        }
+        for job in &jobs {
+            let job = job.get();
+            let Some((result, seen)) = job.take_result() else { continue };
+            let plan = job.plan();
+            if plan.standing.note_in_thread(&seen, self.inline_budget)
+                && let Err(error) = self.hooks.earned.bind(py).call1((&plan.label,))
+            {
+                error.write_unraisable(py, None);
+            }
+            job.completion().get().answer(py, result.map(|value| value.into_bound(py)), None);
+        }
+    }
+
     fn start_clock(&mut self) -> Instant {
         *self.called_at.insert(Instant::now())
     }
@@ -223,15 +265,16 @@ impl<'py> Attached<'_, 'py> {
         if self.is_overloaded() {
             return self.overloaded(answer);
         }
+        let mut task = None;
         let result = if plan.is_coroutine {
-            self.start_coroutine(plan, request).transpose()
-        } else if plan.is_pooled() {
-            self.start_in_pool(plan, request).err().map(Err)
-        } else {
+            self.start_coroutine(plan, request, &mut task).transpose()
+        } else if plan.standing.is_on_worker() {
             Some(self.call_inline(plan))
+        } else {
+            self.start_in_thread(plan, request).err().map(Err)
         };
         match result {
-            Some(result) => self.answer_with(plan, result, request, answer),
+            Some(result) => self.answer_with(plan, result, task.as_ref(), request, answer),
             None => Outcome::Later,
         }
     }
@@ -255,51 +298,64 @@ impl<'py> Attached<'_, 'py> {
     fn call_inline(&mut self, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
         let py = self.py;
         self.handler.asyncio.hide(py)?;
-        let started = self.handler.start_clock();
-        let context = FreshContext::enter(py)?;
+        // PERF: what the kernel knows costs 0.8 µs a call, so it is asked only of functions that were not always quick.
+        let begin = plan.standing.is_looked_at().then(ThreadTime::now);
+        let clock = self.handler.start_clock();
+        let entered = EnteredContext::enter(copy_context(py)?)?;
         let result = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py));
-        drop(context);
-        if plan.may_move() {
-            let taken = started.elapsed();
-            if plan.is_to_move(taken > self.handler.inline_budget)
-                && let Err(error) = self.handler.hooks.moved.bind(py).call1((&plan.label, taken.as_secs_f64()))
-            {
-                error.write_unraisable(py, None);
-            }
+        drop(entered);
+        match begin {
+            None => plan.standing.note_quick(clock.elapsed()),
+            Some(begin) => self.look_at(plan, &seen_since(begin, clock)),
         }
         result
     }
 
-    /// A `def` function that blocks: in the thread pool.
-    fn start_in_pool(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<()> {
+    #[cold]
+    fn look_at(&self, plan: &Plan, seen: &Seen) {
+        if !plan.standing.note_on_worker(seen, self.handler.inline_budget) {
+            return;
+        }
+        let seconds = (seen.wall.as_secs_f64(), seen.waited().as_secs_f64(), seen.computing.as_secs_f64());
+        let moved = self.handler.hooks.moved.bind(self.py);
+        if let Err(error) = moved.call1((&plan.label, seconds.0, seconds.1, seconds.2)) {
+            error.write_unraisable(self.py, None);
+        }
+    }
+
+    /// A `def` function in a thread.
+    fn start_in_thread(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<()> {
         let py = self.py;
         self.handler.asyncio.show(py)?;
-        let arguments = PyDict::new(py);
-        if let Some(names) = plan.names(py) {
-            for (name, value) in names.iter().zip(self.handler.arguments.take(py)) {
-                arguments.set_item(name, value)?;
-            }
-        }
-        let done = Bound::new(py, self.completion(plan, request))?;
-        let pool = self.handler.hooks.pool.bind(py);
-        let future = pool.call1((plan.endpoint.bind(py), arguments, &done))?;
-        self.handler.outstanding.suspend(request.id, future.unbind(), done.unbind());
+        let arguments = self.handler.arguments.take(py).into_iter().map(Bound::unbind).collect();
+        let done = Py::new(py, self.completion(plan, request))?;
+        let context = copy_context(py)?.unbind();
+        let returns = Arc::clone(&self.handler.returns);
+        let job = Bound::new(py, Job::new(Arc::clone(plan), context, arguments, done.clone_ref(py), returns))?;
+        self.handler.hooks.pool.bind(py).call1((&job,))?;
+        self.handler.jobs_count += 1;
+        self.handler.outstanding.suspend(request.id, job.into_any().unbind(), done);
         Ok(())
     }
 
     /// An `async def` function: its first step at once. None if it suspended.
-    fn start_coroutine(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn start_coroutine(
+        &mut self,
+        plan: &Arc<Plan>,
+        request: &Request<'_>,
+        started: &mut Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.py;
         self.handler.asyncio.show(py)?;
         self.handler.start_clock();
         let coroutine = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py))?;
-        let task = self.handler.asyncio.start_task(&coroutine)?;
+        let task = &*started.insert(self.handler.asyncio.start_task(&coroutine)?);
         if task.call_method0(intern!(py, "done"))?.is_truthy()? {
             return task.call_method0(intern!(py, "result")).map(Some);
         }
         let done = Bound::new(py, self.completion(plan, request))?;
         task.call_method1(intern!(py, "add_done_callback"), (&done,))?;
-        self.handler.outstanding.suspend(request.id, task.unbind(), done.unbind());
+        self.handler.outstanding.suspend(request.id, task.clone().unbind(), done.unbind());
         Ok(None)
     }
 
@@ -320,6 +376,7 @@ impl<'py> Attached<'_, 'py> {
         &mut self,
         plan: &Plan,
         result: PyResult<Bound<'py, PyAny>>,
+        task: Option<&Bound<'py, PyAny>>,
         request: &Request<'_>,
         answer: &mut Answer<'_>,
     ) -> Outcome {
@@ -328,12 +385,14 @@ impl<'py> Attached<'_, 'py> {
         let sent = match Reply::new(plan, &handler.types, &handler.hooks, py, result, scratch) {
             Reply::Json { status } => answer.json(status, scratch),
             Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
-            Reply::Response(response) => return self.later_by(|hooks| &hooks.respond, request, Some(response)),
+            Reply::Response(response) => {
+                return self.later_by(|hooks| &hooks.respond, request, Some((response, context_of(task))));
+            }
             Reply::Exception(exception) => {
                 bound_scratch(scratch);
                 // What failed before the call, for want of memory, has left them.
                 handler.arguments.clear(py);
-                return self.later_by(|hooks| &hooks.raised, request, Some(exception));
+                return self.later_by(|hooks| &hooks.raised, request, Some((exception, context_of(task))));
             }
         };
         bound_scratch(scratch);
@@ -355,7 +414,7 @@ impl<'py> Attached<'_, 'py> {
         &mut self,
         hook: impl FnOnce(&Hooks) -> &Py<PyAny>,
         request: &Request<'_>,
-        argument: Option<Py<PyAny>>,
+        argument: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
     ) -> Outcome {
         let py = self.py;
         self.handler.start_clock();

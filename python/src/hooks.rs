@@ -6,16 +6,20 @@ use pyo3::prelude::*;
 pub struct Hooks {
     /// `app(exchange)`: starts the app's own ASGI call.
     pub app: Py<PyAny>,
-    /// `respond(exchange, response)`: starts a response object's ASGI call.
+    /// `respond(exchange, response, context)`: starts a response object's ASGI call.
     pub respond: Py<PyAny>,
-    /// `raised(exchange, exception)`: starts what the app does about an exception of a handler.
+    /// `raised(exchange, exception, context)`: starts what the app does about an exception of a handler.
     pub raised: Py<PyAny>,
     /// `http_response(exception)`: the response for a plain HTTPException, None for any other.
     pub http_response: Py<PyAny>,
-    /// `pool(function, arguments, done)`: calls a function in the thread pool, and `done(future)` on the loop after it.
+    /// `pool(job)`: has a job run in a thread.
     pub pool: Py<PyAny>,
-    /// `moved(label, seconds)`: a route was moved to the thread pool.
+    /// `returned(count)`: so many jobs have come back.
+    pub returned: Py<PyAny>,
+    /// `moved(label, seconds, waited, computing)`: a function has lost the worker's own thread, by a call of these seconds.
     pub moved: Py<PyAny>,
+    /// `earned(label)`: a function has earned it.
+    pub earned: Py<PyAny>,
     /// `refused(counts)`: what the server itself has refused since the last call, by name.
     pub refused: Py<PyAny>,
     /// `broken(problem)`: an answer was cut for its own mistake.
@@ -36,7 +40,9 @@ impl Hooks {
             raised: hook("raised")?,
             http_response: hook("http_response")?,
             pool: hook("pool")?,
+            returned: hook("returned")?,
             moved: hook("moved")?,
+            earned: hook("earned")?,
             refused: hook("refused")?,
             broken: hook("broken")?,
             routes_changed: hook("routes_changed")?,

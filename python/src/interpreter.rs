@@ -12,25 +12,32 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// A copy of the present context, entered for as long as this lives: what a function sets in it is gone afterwards.
-pub struct FreshContext<'py> {
+/// A copy of the present context: what a function sets in it is gone when it is left.
+pub fn copy_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached, as `py` shows. The call returns a new reference or null with an error set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// A context, entered for as long as this lives.
+pub struct EnteredContext<'py> {
     context: Bound<'py, PyAny>,
 }
 
-impl<'py> FreshContext<'py> {
-    /// Copies and enters.
-    pub fn enter(py: Python<'py>) -> PyResult<Self> {
-        // SAFETY: attached, as `py` shows. The call returns a new reference or null with an error set.
-        let context = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent())? };
-        // SAFETY: attached, and `context` is a context that nobody else has entered, as it was made just now.
+impl<'py> EnteredContext<'py> {
+    /// Enters.
+    ///
+    /// # Errors
+    /// Somebody has entered it already, or it is no context.
+    pub fn enter(context: Bound<'py, PyAny>) -> PyResult<Self> {
+        // SAFETY: attached, as `context` is bound. The call checks whether it is a context, and whether it has been entered.
         if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
+            return Err(PyErr::fetch(context.py()));
         }
         Ok(Self { context })
     }
 }
 
-impl Drop for FreshContext<'_> {
+impl Drop for EnteredContext<'_> {
     fn drop(&mut self) {
         // SAFETY: attached, as `context` is bound, and the context was entered by `enter` on this thread. An error cannot
         // come back from a drop; there is none, as contexts are left in the reverse order of being entered.

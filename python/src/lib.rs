@@ -8,6 +8,7 @@ mod serve;
 mod limits;
 mod router;
 mod handler;
+mod job;
 mod coroutine;
 mod asgi;
 mod reply;
@@ -38,6 +39,8 @@ mod _core {
     use super::coroutine::Completion;
     #[pymodule_export]
     use super::handoff::Handoff;
+    #[pymodule_export]
+    use super::job::{Doorbell, Job};
     #[pymodule_export]
     use super::limits::{Limit, connections_max, declared_limits};
     #[pymodule_export]

@@ -4,7 +4,8 @@
 //! words an error. Whatever does not convert goes to the app's own ASGI call, which says so as FastAPI does.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
@@ -13,6 +14,7 @@ use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
 use turboapi_core::http::cookie;
 use turboapi_core::http::target::query_pairs;
 use turboapi_core::request::Request;
+use turboapi_core::standing::Standing;
 
 use crate::fields;
 use crate::interpreter::Arguments;
@@ -33,12 +35,8 @@ pub struct Plan {
     pub encode: Py<PyAny>,
     /// Method and path, for the log.
     pub label: String,
-    /// Whether the function may block: then it runs in the thread pool.
-    is_pooled: AtomicBool,
-    /// Whether slow calls may move it there.
-    may_move: bool,
-    /// How near it is to that.
-    strikes: AtomicU32,
+    /// Where the function runs, if it is no coroutine.
+    pub standing: Arc<Standing>,
     parameters: Vec<Parameter>,
     body: Option<Body>,
     /// Names of all arguments, in the order in which they are pushed; none if there are none.
@@ -82,6 +80,24 @@ struct Body {
     validate: Py<PyAny>,
 }
 
+/// Where each function of one worker runs: two routes of the same function know of each other, and a table that is read anew
+/// forgets nothing.
+#[derive(Default)]
+pub struct Standings(HashMap<Function, (Py<PyAny>, Arc<Standing>)>);
+
+/// Its address, and what its route has decided.
+type Function = (usize, Option<bool>);
+
+impl Standings {
+    /// That of a function. `blocking`: what its route has decided.
+    fn of(&mut self, py: Python<'_>, function: &Py<PyAny>, blocking: Option<bool>) -> Arc<Standing> {
+        // The function is kept, so that no other one comes to stand at its address.
+        let fresh = || (function.clone_ref(py), Arc::new(Standing::new(blocking)));
+        let (_, standing) = self.0.entry((function.as_ptr() as usize, blocking)).or_insert_with(fresh);
+        Arc::clone(standing)
+    }
+}
+
 /// The request is not for the plan: the app's own ASGI call has it. Nothing has happened yet.
 #[derive(Debug)]
 pub struct HandOver;
@@ -95,7 +111,7 @@ impl From<PyErr> for HandOver {
 
 impl Plan {
     /// Reads a `plan.NativeRoute`. `path_names` are the template's parameters, in order.
-    pub fn new(route: &Bound<'_, PyAny>, path_names: &[&str]) -> PyResult<Self> {
+    pub fn new(route: &Bound<'_, PyAny>, path_names: &[&str], standings: &mut Standings) -> PyResult<Self> {
         let py = route.py();
         let hook = |name: &str| Ok::<_, PyErr>(fields::optional(route, name)?.map(Bound::unbind));
         let mut names = Vec::new();
@@ -112,19 +128,18 @@ impl Plan {
         }
         // Interned, as the interpreter compares names by identity first.
         let names: Vec<_> = names.iter().map(|name| PyString::intern(py, name)).collect();
-        let blocking: Option<bool> = fields::value(route, "blocking")?;
         let is_coroutine = fields::value(route, "is_coroutine")?;
+        let endpoint = fields::object(route, "endpoint")?.unbind();
+        let standing = standings.of(py, &endpoint, fields::value(route, "blocking")?);
         Ok(Self {
-            endpoint: fields::object(route, "endpoint")?.unbind(),
+            endpoint,
             is_coroutine,
             status: fields::value::<Option<u16>>(route, "status_code")?.unwrap_or(200),
             render: hook("render")?,
             serialize: hook("serialize")?,
             encode: fields::object(route, "encode")?.unbind(),
             label: fields::value(route, "label")?,
-            is_pooled: AtomicBool::new(!is_coroutine && blocking == Some(true)),
-            may_move: !is_coroutine && blocking.is_none(),
-            strikes: AtomicU32::new(0),
+            standing,
             parameters,
             body,
             names: if names.is_empty() { None } else { Some(PyTuple::new(py, names)?.unbind()) },
@@ -139,32 +154,6 @@ impl Plan {
     /// Whether one of its arguments is in the request's body.
     pub fn reads_body(&self) -> bool {
         self.body.is_some()
-    }
-
-    /// Whether the function runs in the thread pool.
-    pub fn is_pooled(&self) -> bool {
-        self.is_pooled.load(Ordering::Relaxed)
-    }
-
-    /// Whether a slow call may move it to the thread pool.
-    pub fn may_move(&self) -> bool {
-        self.may_move
-    }
-
-    /// Takes notice of a call's speed; true if the function is to move to the thread pool, as it does here.
-    ///
-    /// Two slow calls with fewer than eight quick ones between them: a thread that was not scheduled for a moment, or a first
-    /// call that opens a database, is no reason to make every further call ten times dearer.
-    pub fn is_to_move(&self, was_slow: bool) -> bool {
-        let strikes = self.strikes.load(Ordering::Relaxed);
-        if !was_slow {
-            if strikes > 0 {
-                self.strikes.store(strikes - 1, Ordering::Relaxed);
-            }
-            return false;
-        }
-        self.strikes.store(strikes + 8, Ordering::Relaxed);
-        strikes > 0 && !self.is_pooled.swap(true, Ordering::Relaxed)
     }
 
     /// Names of the arguments.

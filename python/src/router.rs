@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use turboapi_core::router::{Match, Params};
 
+use crate::plan::Standings;
 use crate::table::Table;
 
 /// A route table that is not served.
@@ -14,7 +15,7 @@ pub struct Router(turboapi_core::router::Router);
 impl Router {
     #[new]
     fn new(entries: &Bound<'_, PyAny>, redirect_slashes: bool) -> PyResult<Self> {
-        Ok(Self(Table::new(entries, redirect_slashes)?.router))
+        Ok(Self(Table::new(entries, redirect_slashes, &mut Standings::default())?.router))
     }
 
     /// ("found", index, parameters), ("method_not_allowed", allow), ("redirect", path), ("not_found",) or ("ask",).

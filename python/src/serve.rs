@@ -16,6 +16,7 @@ use turboapi_core::http::encode::is_header_value;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Router;
 use turboapi_core::worker;
+use turboapi_platform::doorbell::Doorbell;
 use turboapi_platform::handoff::Seat;
 use turboapi_platform::probe::{self, Choice, Requested, Start};
 use turboapi_platform::{IoConfig, Platform, Wait};
@@ -26,8 +27,10 @@ use crate::handler::{Attached, PythonHandler};
 use crate::handoff::Handoff;
 use crate::hooks::Hooks;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
+use crate::job::{self, Returns};
 use crate::limits::limits_from;
 use crate::mailbox::Message;
+use crate::plan::Standings;
 use crate::reply::ResponseTypes;
 use crate::table::Table;
 use crate::watchdog::Activity;
@@ -35,6 +38,9 @@ use crate::watchdog::Activity;
 /// Turns in a row that found work without waiting. After so many the interpreter is let go for a moment all the same: a
 /// thread that wants to collect garbage, or the GIL, may be waiting for this one.
 const BUSY_TURNS_MAX: u32 = 16;
+
+/// Turns after a ring of the doorbell in which each poll lets the interpreter go.
+const RUNG_TURNS: u32 = 64;
 
 /// Which backend serves for this wish, and why: `(name, reason)`.
 #[pyfunction]
@@ -66,6 +72,7 @@ fn choose(wish: &str) -> PyResult<Choice> {
 #[pyclass(module = "turboapi._core")]
 pub struct Worker {
     server: ThreadBound<Box<dyn Serve>>,
+    bell: Arc<Doorbell>,
     backend: &'static str,
     fallback: Option<String>,
 }
@@ -74,6 +81,7 @@ pub struct Worker {
 trait Serve {
     fn listen(&mut self, descriptor: RawFd, spread: Spread) -> PyResult<()>;
     fn join(&mut self, seat: Seat) -> PyResult<()>;
+    fn standings(&mut self) -> &mut Standings;
     fn set_routes(&mut self, router: Router, handler: PythonHandler);
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool>;
     fn drain(&mut self, py: Python<'_>, timeout: Duration);
@@ -92,9 +100,13 @@ struct Statistics {
 
 struct Server<P: Platform> {
     worker: worker::Worker<P>,
+    bell: Arc<Doorbell>,
+    standings: Standings,
     handler: Option<PythonHandler>,
     messages: Vec<(RequestId, Message)>,
     busy_turns: u32,
+    /// Turns in which other threads are still taken to want the interpreter.
+    rung_turns: u32,
 }
 
 /// Stands in until there are routes; nothing listens before, so nobody calls it.
@@ -122,8 +134,17 @@ impl Start for Opening {
     fn start<P: Platform>(self, platform: P, fallback: Option<String>) -> Self::Output {
         let mut worker = worker::Worker::new(platform, self.shared);
         worker.watch(self.watch)?;
-        let server = Server { worker, handler: None, messages: Vec::new(), busy_turns: 0 };
-        Ok(Worker { server: ThreadBound::new(Box::new(server)), backend: P::NAME, fallback })
+        let bell = Arc::new(Doorbell::new(worker.waker()));
+        let server = Server {
+            worker,
+            bell: Arc::clone(&bell),
+            standings: Standings::default(),
+            handler: None,
+            messages: Vec::new(),
+            busy_turns: 0,
+            rung_turns: 0,
+        };
+        Ok(Worker { bell, server: ThreadBound::new(Box::new(server)), backend: P::NAME, fallback })
     }
 }
 
@@ -135,6 +156,7 @@ impl<P: Platform> Server<P> {
         };
         let mut messages = std::mem::take(&mut self.messages);
         loop {
+            handler.take_returns(py);
             handler.outstanding.mailbox().take(&mut messages);
             if messages.is_empty() {
                 break;
@@ -163,13 +185,28 @@ impl<P: Platform> Server<P> {
 
     /// One turn: events, from the kernel to the handler.
     fn turn(&mut self, py: Python<'_>, wait: Wait) -> PyResult<worker::Seen> {
+        // While calls are out in threads these want the interpreter, and would wait for it until its switch interval is over. Of
+        // threads that are not ours we know when they ring.
+        self.rung_turns = self.rung_turns.saturating_sub(1);
+        let lets_go = self.rung_turns > 0 || self.handler.as_ref().is_some_and(|handler| handler.jobs_count > 0);
         // PERF: while there is work, look for more without letting go of the interpreter.
         let polls = wait == Wait::Poll || (1..BUSY_TURNS_MAX).contains(&self.busy_turns);
-        if polls {
+        if polls && lets_go {
+            detached(py, || self.worker.turn(Wait::Poll))?;
+        } else if polls {
             self.worker.turn(Wait::Poll)?;
         }
         if wait != Wait::Poll && !(polls && self.worker.has_work()) {
-            detached(py, || self.worker.turn(wait))?;
+            let wait = if self.bell.sleep() { wait } else { Wait::Poll };
+            let turned = detached(py, || self.worker.turn(wait));
+            self.bell.rise();
+            turned?;
+        }
+        if self.bell.answer() {
+            self.rung_turns = RUNG_TURNS;
+            if let Some(handler) = &mut self.handler {
+                handler.asyncio.touch();
+            }
         }
         self.busy_turns = if self.worker.has_work() { self.busy_turns % BUSY_TURNS_MAX + 1 } else { 0 };
         Ok(match &mut self.handler {
@@ -207,7 +244,7 @@ impl<P: Platform> Server<P> {
             }
             // The worker's Python part closes its sockets when nobody accepts from them any more.
             let has_stopped_listening = listened && !self.worker.listens();
-            let is_for_python = seen.woken || has_stopped_listening || self.worker.is_drained();
+            let is_for_python = has_stopped_listening || self.worker.is_drained();
             if wait == Wait::Poll || is_for_python || self.has_loop_work(py)? {
                 return Ok(false);
             }
@@ -222,6 +259,10 @@ impl<P: Platform> Serve for Server<P> {
 
     fn join(&mut self, seat: Seat) -> PyResult<()> {
         Ok(self.worker.join(seat)?)
+    }
+
+    fn standings(&mut self) -> &mut Standings {
+        &mut self.standings
     }
 
     fn set_routes(&mut self, router: Router, mut handler: PythonHandler) {
@@ -293,6 +334,7 @@ impl<P: Platform> Serve for Server<P> {
                 handler.tell_refusals(py, refusals);
             }
             handler.outstanding.close();
+            handler.returns.close();
         }
         detached(py, || worker.finish(FINISH_PATIENCE))
     }
@@ -357,14 +399,16 @@ impl Worker {
         plain_responses: Vec<Py<PyType>>,
         inline_budget: f64,
     ) -> PyResult<()> {
-        let table = Table::new(routes, redirect_slashes)?;
+        let server = self.server.get()?;
+        let table = Table::new(routes, redirect_slashes, server.standings())?;
         let budget = Duration::try_from_secs_f64(inline_budget)
             .map_err(|error| PyValueError::new_err(format!("inline_budget is {inline_budget}: {error}")))?;
         let types = ResponseTypes::new(response, plain_responses);
-        let mut handler =
-            PythonHandler::new(Arc::new(Hooks::new(hooks)?), types, AsyncioLoop::new(event_loop)?, budget);
+        let returns = Arc::new(Returns::new(Arc::clone(&self.bell)));
+        let hooks = Arc::new(Hooks::new(hooks)?);
+        let mut handler = PythonHandler::new(hooks, types, AsyncioLoop::new(event_loop)?, returns, budget);
         handler.routes = table.routes;
-        self.server.get()?.set_routes(table.router, handler);
+        server.set_routes(table.router, handler);
         Ok(())
     }
 
@@ -404,6 +448,12 @@ impl Worker {
     #[getter]
     fn listening(&mut self) -> PyResult<bool> {
         Ok(self.server.get()?.listens())
+    }
+
+    /// What other threads wake it by.
+    #[getter]
+    fn doorbell(&self) -> job::Doorbell {
+        job::Doorbell(Arc::clone(&self.bell))
     }
 
     /// What its thread runs right now, for another thread to see; None before `start`.

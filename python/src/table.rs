@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use turboapi_core::router::{RouteId, RouteKind, RouteSpec, Router};
 
 use crate::fields;
-use crate::plan::Plan;
+use crate::plan::{Plan, Standings};
 
 /// Which route a request is for, and what is to be done about it.
 pub struct Table {
@@ -31,13 +31,15 @@ impl Table {
     /// # Errors
     /// Of an entry that lacks something or has a word that is not known, with its number and template; of templates that
     /// contradict each other.
-    pub fn new(entries: &Bound<'_, PyAny>, redirect_slashes: bool) -> PyResult<Self> {
+    pub fn new(entries: &Bound<'_, PyAny>, redirect_slashes: bool, standings: &mut Standings) -> PyResult<Self> {
         let entries = entries.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let specs = entries.iter().enumerate().map(|(index, entry)| within(index, entry, read_spec(entry)));
         let router = Router::new(specs.collect::<PyResult<_>>()?, redirect_slashes)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let routes =
-            entries.iter().enumerate().map(|(index, entry)| within(index, entry, read_route(index, entry, &router)));
+        let routes = entries
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| within(index, entry, read_route(index, entry, &router, standings)));
         let routes = routes.collect::<PyResult<_>>()?;
         Ok(Self { router, routes })
     }
@@ -54,13 +56,13 @@ fn read_spec(entry: &Bound<'_, PyAny>) -> PyResult<RouteSpec> {
     Ok(RouteSpec { template: fields::value(entry, "template")?, methods: fields::value(entry, "methods")?, kind })
 }
 
-fn read_route(index: usize, entry: &Bound<'_, PyAny>, router: &Router) -> PyResult<Route> {
+fn read_route(index: usize, entry: &Bound<'_, PyAny>, router: &Router, standings: &mut Standings) -> PyResult<Route> {
     let plan = match fields::optional(entry, "native")? {
         None => None,
         Some(native) => {
             let id = RouteId(u32::try_from(index).map_err(|error| PyValueError::new_err(error.to_string()))?);
             let names: Vec<&str> = router.parameters(id).iter().map(|parameter| parameter.name.as_str()).collect();
-            Some(Arc::new(Plan::new(&native, &names)?))
+            Some(Arc::new(Plan::new(&native, &names, standings)?))
         }
     };
     Ok(Route { plan, body_bytes_max: fields::value(entry, "body_bytes_max")? })

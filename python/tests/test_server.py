@@ -863,7 +863,7 @@ def test_a_thread_that_is_left_behind_does_not_hold_up_the_exit(tmp_path):
         served.ready()
         served.signal(signal.SIGTERM)
         assert served.end() == 0
-        assert served.seen(r"ending without waiting for the threads that are left: Thread-\d+")
+        assert served.seen(r"ending without waiting for what is left: Thread-\d+")
 
 
 @both_kinds

@@ -38,7 +38,7 @@ async def nothing():
 def make_app():
     app = TurboAPI()
 
-    @app.get("/def/{how}")
+    @app.get("/def/{how}", blocking=False)
     def function(how: str):
         {"wait": hold_waiting, "compute": hold_computing}[how]()
         return "held"
@@ -239,7 +239,7 @@ from turboapi import TurboAPI
 
 app = TurboAPI()
 
-@app.get("/hold")
+@app.get("/hold", blocking=False)
 def hold():
     time.sleep(1)
     return "held"

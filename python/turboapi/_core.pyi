@@ -115,6 +115,20 @@ class Completion:
     def __call__(self, future: Any) -> None: ...
 
 @final
+class Doorbell:
+    """What other threads wake a worker by. Not made from Python."""
+
+    def ring(self) -> None:
+        """There is something for the worker to look at. From any thread; never blocks, and does not let the interpreter go."""
+
+@final
+class Job:
+    """A function's call that waits for a thread. Not made from Python."""
+
+    def run(self) -> None:
+        """Calls the function, and tells the worker. In any thread, once."""
+
+@final
 class Handoff:
     """Lets workers hand fresh connections to each other. Made by the parent, before it starts threads or forks."""
 
@@ -197,6 +211,8 @@ class Worker:
     def fallback(self) -> str | None: ...
     @property
     def activity(self) -> Activity | None: ...
+    @property
+    def doorbell(self) -> Doorbell: ...
     @property
     def drained(self) -> bool: ...
     @property

@@ -92,8 +92,9 @@ class AddedRoute(MethodRoute, total=False):
 class RouteOptions:
     """Adds `blocking=` and `body_bytes_max=` to what registers a route; everything else is passed on as it is.
 
-    blocking: True: the `def` endpoint always runs in the thread pool. False: always on the worker's own thread.
-        None (default): on the worker's thread until a call takes longer than `inline_budget`.
+    blocking: True: the `def` endpoint always runs in threads. False: always on the worker's own thread, which it then holds for as long
+        as it waits. None (default): in threads until its calls have shown that they neither wait nor compute for longer than
+        `inline_budget`, and there again when they do.
     body_bytes_max: bytes of the largest body that a request of this route may have; a larger one is answered 413, before the endpoint
         is called if its length is declared, else as soon as it is passed. None (default): the server's own setting of that name.
     """

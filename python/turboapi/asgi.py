@@ -9,7 +9,8 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from types import FrameType
+from contextvars import Context
+from types import AsyncGeneratorType, FrameType
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from fastapi.encoders import jsonable_encoder
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
+from . import strangers
 from ._core import Exchange
 
 logger = logging.getLogger("turboapi")
@@ -70,11 +72,13 @@ class Gateway:
         self._raw_root_path = quote(root_path).encode("ascii")
         self._request_state = request_state
         self._exceptions = exceptions
+        #: Whether the time of a drain is over, and the worker has cancelled its requests.
+        self.is_cancelling = False
         #: Requests that are being answered.
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, app: AsgiApp, exchange: Exchange, **further: Any) -> None:
-        """Calls the app for this request: its first step at once, the rest as a task of the loop."""
+    def start(self, app: AsgiApp, exchange: Exchange, context: Context | None = None, **further: Any) -> None:
+        """Calls the app for this request: its first step at once, the rest as a task of the loop, in this context or a fresh copy."""
         # The path is the client's: a proxy that serves the app under root_path has taken that off.
         scope: Scope = {
             "type": "http",
@@ -93,7 +97,7 @@ class Gateway:
             "state": self._request_state(),
             **further,
         }
-        task = asyncio.Task(self._run(app, scope, exchange), loop=self._loop, name=TASK_NAME, eager_start=True)
+        task = asyncio.Task(self._run(app, scope, exchange), loop=self._loop, name=TASK_NAME, context=context, eager_start=True)
         if not task.done():
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
@@ -101,11 +105,16 @@ class Gateway:
     async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
         call = Call(exchange)
         try:
-            await app(scope, call.receive, call.send)
+            try:
+                await app(scope, call.receive, call.send)
+            finally:
+                if call.cut_streams:
+                    await self._close(call.cut_streams, scope)
         except asyncio.CancelledError as error:
             exchange.finish()
             task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            # AnyIO's scopes take back what they were told on the way: of a request that the drain has cancelled nothing is left to ask.
+            if self.is_cancelling or (task is not None and task.cancelling()):
                 raise
             self.report(scope, error)  # nobody cancelled this task: the app raised it
         except BaseException as error:  # SystemExit too: one request must not end the worker
@@ -119,6 +128,15 @@ class Gateway:
             was_disconnected = exchange.disconnected
             if not exchange.finish() and not was_disconnected:
                 logger.error("%s %r: the app returned before its answer was complete", scope["method"], scope["path"])
+
+    async def _close(self, streams: list[AsyncGeneratorType[Any, Any]], scope: Scope) -> None:
+        """Ends generators that were left in their middle. By itself Python does it when they are collected, which may be long after."""
+        for stream in streams:
+            if not stream.ag_running:
+                try:
+                    await stream.aclose()
+                except Exception as error:
+                    self.report(scope, error)
 
     def report(self, scope: Scope, error: BaseException) -> None:
         """Logs what an app or a handler raised; nothing of it goes to the peer."""
@@ -140,6 +158,8 @@ def is_disconnect(error: BaseException) -> bool:
 def in_one_line(scope: Scope, error: BaseException) -> str:
     """`ValueError`, and if JSON could not hold what a route returned: which route, and the type that JSON cannot hold."""
     words = [type(error).__name__]
+    if cure := strangers.hint(error):
+        words.append(cure)
     if notes := getattr(error, "__notes__", None):  # a native route's, with its path
         words.append(str(notes[0]))
     unwritable, step = None, error.__traceback__
@@ -160,11 +180,16 @@ def in_one_line(scope: Scope, error: BaseException) -> str:
 class Call:
     """`receive` and `send` of one request. Any number of tasks of the app may wait in them."""
 
-    __slots__ = ("_disconnected", "_dropped_count", "_exchange", "_is_body_received", "_listeners_count", "_over", "_readable", "_writable")
+    __slots__ = (
+        *("_disconnected", "_dropped_count", "_exchange", "_is_body_received", "_listeners_count", "_over", "_readable", "_writable"),
+        "cut_streams",
+    )
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._is_body_received = False
+        #: Generators whose part was being sent when their task was cancelled.
+        self.cut_streams: list[AsyncGeneratorType[Any, Any]] = []
         #: The tasks that wait for the end, or have been told of it.
         self._listeners_count = 0
         self._dropped_count = 0
@@ -238,23 +263,41 @@ class Call:
             try:
                 is_full = self._exchange.send(data, more)
             except OSError as error:
-                if more:
-                    await self._drop(error)
-                return
-            if is_full:
-                if self._writable is None:
-                    self._writable = asyncio.Event()
-                self._writable.clear()
-                self._exchange.on_writable(self._writable.set)
-                await self._writable.wait()
+                # Waited for outside of here: the error would be the context of a cancellation that comes meanwhile, and hold the
+                # app's frames, and with them its generator, until the next collection.
+                is_full, problem = False, str(error)
+            else:
+                problem = None
+            try:
+                if problem is not None and more:
+                    await self._drop(problem)
+                elif is_full:
+                    if self._writable is None:
+                        self._writable = asyncio.Event()
+                    self._writable.clear()
+                    self._exchange.on_writable(self._writable.set)
+                    await self._writable.wait()
+            except asyncio.CancelledError:
+                self._note_cut(sys._getframe(1))
+                raise
         elif kind == "http.response.start":
             self._exchange.start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"message type is {kind!r}, allowed are http.response.start and http.response.body")
 
-    async def _drop(self, error: OSError) -> None:
+    def _note_cut(self, sender: FrameType | None) -> None:
+        """Keeps the generators of the streaming responses (Starlette's, and those of its BaseHTTPMiddleware) that have called `send`."""
+        for _ in range(LISTENER_DEPTH_MAX):
+            if sender is None:
+                return
+            stream = getattr(sender.f_locals.get("self"), "body_iterator", None)
+            if isinstance(stream, AsyncGeneratorType) and stream not in self.cut_streams:
+                self.cut_streams.append(stream)
+            sender = sender.f_back
+
+    async def _drop(self, problem: str) -> None:
         if not self._listeners_count or self._dropped_count == DROPPED_MAX:
-            raise ClientDisconnectedError(str(error)) from None
+            raise ClientDisconnectedError(problem)
         self._dropped_count += 1
         if self._dropped_count > DROPPED_AT_ONCE_MAX:
             await asyncio.sleep(0)  # for a stream that never waits

@@ -150,13 +150,25 @@ def run_routes(options: dict[str, Any]) -> int:
 
     rows = []
     for entry in compile_app(app):
-        answered = "native" if entry.native is not None else f"ASGI: {entry.reason}" if entry.reason else "ASGI"
+        answered = place_of(entry.native) if entry.native is not None else f"ASGI: {entry.reason}" if entry.reason else "ASGI"
         path = entry.template if entry.kind != "prefix" else f"{entry.template}/*"
         rows.append((",".join(sorted(entry.methods)) or "*", path, answered))
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     for methods, path, answered in rows:
         print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
     return 0
+
+
+def place_of(native: Any) -> str:
+    """`native`, and where its function runs, if it is no coroutine."""
+    if native.is_coroutine:
+        return "native"
+    places = {
+        None: "in threads until it has earned the worker's own",
+        True: "in threads (blocking=True)",
+        False: "on the worker's own thread (blocking=False)",
+    }
+    return f"native, {places[native.blocking]}"
 
 
 @dataclass(frozen=True)

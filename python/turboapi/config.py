@@ -78,6 +78,9 @@ class Config:
     )
     fd: int | None = setting(None, "number of an inherited descriptor that listens, instead of host and port", maximum=2**20)
     workers: int | None = setting(None, "workers; by default one per core on a free-threaded Python, else 1", minimum=1, maximum=1024)
+    worker_kind: Literal["auto", "threads", "processes"] = setting(
+        "auto", "what several workers are; auto: threads on a free-threaded Python, else processes"
+    )
     backend: Literal["auto", "uring", "monoio", "tokio-uring", "epoll", "kqueue"] = setting(
         "auto", "how the kernel is talked to; auto probes", environment="TURBOAPI_IO"
     )
@@ -90,8 +93,12 @@ class Config:
     headers: tuple[tuple[str, str], ...] = setting(
         (), "header of every answer that has none of this name, refusals too; may be repeated", option="--header"
     )
-    pool_threads: int = setting(40, "threads of one worker for `def` handlers that block", minimum=1, maximum=10_000)
-    inline_budget: float = setting(0.005, "a `def` handler that takes longer moves to the thread pool", maximum=HOUR)
+    pool_threads: int = setting(
+        40, "calls of `def` functions in threads at once; the app may set its own, AnyIO's", minimum=1, maximum=10_000
+    )
+    inline_budget: float = setting(
+        0.002, "computing of a `def` function on the worker's own thread; longer ones run in threads", maximum=HOUR
+    )
     watchdog_timeout: float = setting(1.0, "before the log names what holds a worker's own thread; 0 turns it off", maximum=HOUR)
     startup_timeout: float = setting(300.0, "for the app's start-up", minimum=0.001, maximum=24 * HOUR)
 

@@ -5,7 +5,7 @@ server's (serving/server.py), and a test of them starts `turboapi serve` as a pr
 """
 
 import threading
-from contextvars import Context
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Self
 
@@ -80,7 +80,7 @@ class TestServer:
         self._worker = Worker(
             self._app, self.config, self._listeners.share(0), 0, exceptions=self.exceptions, on_ready=self._is_settled.set
         )
-        self._thread = threading.Thread(target=Context().run, args=(self._run,), name=f"TestServer-{self.port}", daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._run,), name=f"TestServer-{self.port}", daemon=True)
         self._thread.start()
         self._is_settled.wait()
         if self._error is not None:

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Never
 
 from ..config import Config
@@ -28,17 +29,18 @@ def end_process(code: int) -> Never:
     os._exit(code)
 
 
-def bound_exit(code: int, seconds: float, threads: set[threading.Thread]) -> None:
-    """Bounds the interpreter's wait for threads that the app left behind (a pool in a blocking call) when it exits later on."""
-    if not any(holds_up_exit(thread) for thread in threads):
-        return
+def bound_exit(code: int, seconds: float, threads: Callable[[], set[threading.Thread]]) -> None:
+    """Bounds what the interpreter does when it exits later on: it waits for threads that the app left behind (a pool in a blocking
+    call), and calls exit functions, of which multiprocessing's waits for child processes. `threads`: those to name, if they are left."""
     is_exiting = threading.Event()
 
     def guard() -> None:
         is_exiting.wait()
         time.sleep(seconds)
-        names = ", ".join(sorted(thread.name for thread in threads if holds_up_exit(thread)))
-        logger.warning("ending without waiting for the threads that are left: %s", names)
+        names = sorted(thread.name for thread in threads() if holds_up_exit(thread))
+        if "multiprocessing" in sys.modules:
+            names += sorted(process.name for process in sys.modules["multiprocessing"].active_children())
+        logger.warning("ending without waiting for what is left: %s", ", ".join(names) or "exit functions")
         end_process(code)
 
     threading.Thread(target=guard, name="turboapi-exit", daemon=True).start()

@@ -1,11 +1,9 @@
 """What `_core` asks of Python when a request needs more than its plan. Not here: the protocol of an ASGI call (asgi.py)."""
 
 import asyncio
-import contextvars
-import functools
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,6 +15,7 @@ from starlette.responses import Response
 from .. import _core
 from ..asgi import Gateway
 from ..plan import answers, routes
+from .pool import Pool
 
 logger = logging.getLogger("turboapi")
 
@@ -29,7 +28,6 @@ class Hooks:
 
     Args:
         take_routes: compiles the app's routes anew, after they have changed.
-        is_cancelling: whether the time of a drain is over, and requests are cancelled by us.
         refused: logs what the server itself has refused, given as counts by name.
     """
 
@@ -38,17 +36,16 @@ class Hooks:
         app: Any,
         loop: asyncio.AbstractEventLoop,
         gateway: Gateway,
-        executor: ThreadPoolExecutor,
+        pool: Pool,
         take_routes: Callable[[], None],
-        is_cancelling: Callable[[], bool],
         refused: Callable[[dict[str, int]], None],
     ) -> None:
         self._app = app
         self._loop = loop
         self._gateway = gateway
-        self._executor = executor
+        self.pool = pool.start
+        self.returned = pool.returned
         self._take_routes = take_routes
-        self._is_cancelling = is_cancelling
         self.refused = refused
         self._is_changing = False
         self.answers_unmatched = False
@@ -75,16 +72,17 @@ class Hooks:
         """No plan covers the request, or it does not fit its plan: the app's own ASGI call."""
         self._gateway.start(self._app, exchange)
 
-    def respond(self, exchange: _core.Exchange, response: Any) -> None:
-        """The answer streams, or does something after it: a response is an ASGI app."""
-        self._gateway.start(response, exchange)
+    def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
+        """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""
+        self._gateway.start(response, exchange, context)
 
-    def raised(self, exchange: _core.Exchange, exception: BaseException) -> None:
+    def raised(self, exchange: _core.Exchange, exception: BaseException, context: Context | None) -> None:
         """A native handler raised: the app's exception handlers have it."""
-        if self._is_cancelling() and isinstance(exception, asyncio.CancelledError):
+        if self._gateway.is_cancelling and isinstance(exception, asyncio.CancelledError):
             exchange.finish()  # nobody's mistake
             return
-        self._gateway.start(self._error_app, exchange, **{"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__})
+        further = {"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
+        self._gateway.start(self._error_app, exchange, context, **further)
 
     def http_response(self, exception: BaseException) -> Response | None:
         """The answer to a plain HTTPException, by FastAPI's own handler, which waits for nothing."""
@@ -98,16 +96,14 @@ class Hooks:
         handling.close()
         return None
 
-    def pool(self, function: Callable[..., Any], arguments: dict[str, Any], done: Callable[[Any], None]) -> asyncio.Future[Any]:
-        """Calls a function that blocks, in a thread and in a copy of the present context."""
-        context = contextvars.copy_context()
-        future = self._loop.run_in_executor(self._executor, functools.partial(context.run, function, **arguments))
-        future.add_done_callback(done)
-        return future
+    def moved(self, label: str, seconds: float, waited: float, computing: float) -> None:
+        """A function has lost the worker's own thread, by a call of so many seconds."""
+        took = f"waited {waited * 1000:.1f} ms, and computed {computing * 1000:.1f} ms" if waited else f"computed {computing * 1000:.1f} ms"
+        logger.warning("%s %s on the worker's own thread: it runs in threads from now on", label, took)
 
-    def moved(self, label: str, seconds: float) -> None:
-        """A route has been slow twice."""
-        logger.warning("%s took %.1f ms on the worker's own thread, it runs in the thread pool from now on", label, seconds * 1000)
+    def earned(self, label: str) -> None:
+        """A function has earned the worker's own thread."""
+        logger.debug("%s neither waits nor computes for long: it runs on the worker's own thread from now on", label)
 
     def broken(self, problem: str) -> None:
         """An app's answer contradicted itself after its head was sent."""

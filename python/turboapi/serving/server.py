@@ -1,5 +1,5 @@
-"""Starts a server: settings, listeners, then workers as threads (threads.py) or as processes (processes.py), whose children run one
-thread each. The main thread does nothing else from then on than wait for what ends them.
+"""Starts a server: settings, listeners, then workers in this process (threads.py) or as processes (processes.py), whose children run
+one each.
 
 Not here: no request, no loop, no Rust.
 """
@@ -63,7 +63,7 @@ def serve(app: Any, config: Config, given: Sequence[str] = ()) -> int:
         return 1
     except KeyboardInterrupt:  # while the app was being loaded; later it is a signal like SIGTERM
         return 128 + signal.SIGINT
-    bound_exit(code, config.cancel_timeout, set(threading.enumerate()) - threads_before)
+    bound_exit(code, config.cancel_timeout, lambda: set(threading.enumerate()) - threads_before)
     return code
 
 
@@ -75,14 +75,19 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
     """
     # First of all: what the app starts while it is loaded shall not take them for its own.
     sockets = activated(os.environ, os.getpid())
-    if isinstance(app, Loader) and (is_free_threaded() or config.workers in (None, 1)):
+    if isinstance(app, Loader) and config.worker_kind != "processes" and (is_free_threaded() or config.workers in (None, 1)):
         app = load(app)
     # Only now: a library without support for free threading turns the GIL on again when it is imported.
     are_threads_parallel = is_free_threaded()
     workers = config.workers or (cores.count() if are_threads_parallel else 1)
-    if sysconfig.get_config_var("Py_GIL_DISABLED") and not are_threads_parallel:
+    uses_processes = workers > 1 and (config.worker_kind == "processes" or not are_threads_parallel)
+    if config.worker_kind == "threads" and not are_threads_parallel and workers > 1:
+        raise StartError(
+            f"worker_kind is 'threads' for {workers} workers, and this Python has a GIL, under which threads take turns; "
+            "leave it out and workers are processes, or use a free-threaded Python"
+        )
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and not are_threads_parallel and config.worker_kind == "auto":
         logger.warning("a library has turned the GIL on, workers are processes (python's own RuntimeWarning above names the library)")
-    uses_processes = workers > 1 and not are_threads_parallel
     connections = connections_of_worker(config, 1 if uses_processes else workers)
     config = dataclasses.replace(config, workers=workers, connections_max=connections)
     # Before anything listens: nobody is to connect to what cannot serve.

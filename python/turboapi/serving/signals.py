@@ -1,14 +1,16 @@
-"""What wakes the main thread: signals, and other threads that have something to tell.
+"""What wakes the thread that waits for a server's end: signals, and other threads that have something to tell.
 
 Not here: what a signal means (threads.py, processes.py). No Python runs in a signal handler: the interpreter's own C handler
-writes the signal's number into a socket, and the main thread, which waits on it, reads it there.
+writes the signal's number into a socket, and the thread that waits on it reads it there. So a signal is heard also where Python on the
+main thread is stuck.
 """
 
+import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -27,10 +29,16 @@ def ignore(number: int, frame: FrameType | None) -> None:
 class Signals:
     """Signals and `ring()` make `descriptor` readable; `read()` says which. A context manager that puts everything back.
 
-    Off the main thread Python allows no signal handlers; there only `ring()` is heard.
+    Off the main thread Python allows no signal handlers; there only `ring()` is heard. A child that the app forks has them back, too:
+    what it gets is its own.
+
+    Args:
+        signals: those that are for us.
+        hear: called in `read()` with each signal that has a handler of Python's, ours or the app's.
     """
 
-    def __init__(self, signals: Iterable[signal.Signals]) -> None:
+    def __init__(self, signals: Iterable[signal.Signals], hear: Callable[[int], None] = lambda number: None) -> None:
+        self._hear = hear
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._theirs.setblocking(False)  # set_wakeup_fd asks for it: a handler must never wait
@@ -44,20 +52,39 @@ class Signals:
         """Readable when there is something to `read()`."""
         return self._ours.fileno()
 
+    @property
+    def are_heard(self) -> bool:
+        """Whether this is the main thread, where signals can be heard."""
+        return bool(self._signals)
+
+    def listen(self, lost: int | None = None) -> None:
+        """Has the interpreter tell of signals here. `lost`: a signal that may have no handler any more; if it is ours it gets ours."""
+        signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+        if lost is not None and lost in self._handlers:
+            signal.signal(lost, ignore)
+
     def __enter__(self) -> Self:
+        global _present
         if self._signals:
             self._wakeup = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+            _present = self
             # `nohup` has SIGHUP ignored, so that what it starts outlives the terminal.
             heard = [n for n in self._signals if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
             self._handlers = {number: signal.signal(number, ignore) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.give_back()
+        self.close()
+
+    def give_back(self) -> None:
+        """Puts handlers and descriptor back as they were."""
+        global _present
+        _present = None
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if self._signals:
             signal.set_wakeup_fd(self._wakeup)
-        self.close()
 
     def close(self) -> None:
         """Closes the sockets and leaves the handlers: for the child of a fork, which sets its own."""
@@ -65,7 +92,7 @@ class Signals:
         self._theirs.close()
 
     def ring(self) -> None:
-        """Wakes the main thread. From any thread; never blocks, never raises."""
+        """Wakes the thread that waits. From any thread; never blocks, never raises."""
         try:
             self._theirs.send(b"\0")
         except OSError:  # full: it is awake anyway; closed: nobody listens any more
@@ -74,12 +101,49 @@ class Signals:
     def read(self) -> list[int]:
         """The signals that came since the last call, in order, without their echoes. Never blocks."""
         try:
-            numbers = [number for number in self._ours.recv(4096) if number in self._signals]
+            heard = self._ours.recv(4096)
         except BlockingIOError:
             return []
+        for number in heard:
+            if number:
+                self._hear(number)
+        numbers = [number for number in heard if number in self._signals]
         now, news = time.monotonic(), []
         for number in numbers:
             if now - self._seen.get(number, -ECHO_SECONDS) >= ECHO_SECONDS:
                 news.append(number)
             self._seen[number] = now
         return news
+
+
+#: Those that this process hears.
+_present: Signals | None = None
+
+#: Of a thread that is about to fork: its signal mask before.
+_forking = threading.local()
+
+
+def listen_again(lost: int | None = None) -> None:
+    """Asyncio has taken the interpreter's notice of signals for its loop, or given it up: it is ours again."""
+    if _present is not None:
+        _present.listen(lost)
+
+
+def _before_fork() -> None:
+    # A signal that meets the child before it has its own handlers would be written to our socket.
+    _forking.mask = None if _present is None else signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _after_fork(*, is_child: bool) -> None:
+    if _forking.mask is not None:
+        if is_child and _present is not None:
+            _present.give_back()
+        signal.pthread_sigmask(signal.SIG_SETMASK, _forking.mask)
+
+
+# For good, and once for all servers of this process: there is no way to take these back.
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=lambda: _after_fork(is_child=False),
+    after_in_child=lambda: _after_fork(is_child=True),
+)

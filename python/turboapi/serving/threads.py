@@ -1,6 +1,9 @@
-"""Workers as threads of this process, and the main thread's wait for what ends them. A worker process has one of them.
+"""The workers of this process, and the wait for what ends them.
 
-Not here: what a worker does (worker.py).
+One worker runs on the main thread, which loaded the app: signal handlers, objects that belong to a thread and what was set while the
+app was loaded are then as under other servers. A helper thread waits for what ends it, and ends it by force where the main thread
+is stuck. Several workers are threads, and the main thread waits. A worker process has one worker. Not here: what a worker does
+(worker.py).
 """
 
 import importlib
@@ -13,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextvars import Context
+from contextvars import copy_context
 from typing import Any
 
 from ..config import Config
@@ -29,7 +32,7 @@ logger = logging.getLogger("turboapi")
 
 
 class WorkerThread:
-    """One worker and the thread it runs on. Its fields are written by that thread and read by the main one after `ring`."""
+    """One worker and the thread it runs on. Its fields are written by that thread and read by the one that waits, after `ring`."""
 
     def __init__(
         self, app: Any, config: Config, share: Share, index: int, handoff: Any, *, is_alone: bool, ring: Callable[[], None]
@@ -45,12 +48,21 @@ class WorkerThread:
         self._is_alone = is_alone  # the only worker in this process: `app.state` is its own anyway
         self._ring = ring
         self._worker = worker(app, config, share, index, handoff=handoff, on_ready=self._on_ready)
-        # A context of its own: a free-threaded Python would hand on ours, and all workers would share (and contend for) its values.
-        self.thread = threading.Thread(target=Context().run, args=(self._run,), name=f"turboapi-worker-{index}", daemon=True)
+        # In a copy of the context in which the app was loaded: what its modules set there is seen by each request, as under others.
+        self.thread = threading.Thread(target=copy_context().run, args=(self._run,), name=f"turboapi-worker-{index}", daemon=True)
+
+    def run_here(self) -> None:
+        """Runs it on the calling thread, to its end."""
+        self.thread = threading.current_thread()
+        copy_context().run(self._run)
 
     def stop(self) -> None:
         """Ends it in good order. From any thread."""
         self._worker.stop()
+
+    def hear(self, number: int) -> None:
+        """A signal has come, for the handlers that the app has set. From any thread."""
+        self._worker.hear(number)
 
     def _on_ready(self) -> None:
         self.is_ready = True
@@ -73,7 +85,7 @@ class WorkerThread:
 
 
 class Threads:
-    """The workers of this process, and the main thread's wait for what ends them.
+    """The workers of this process, and the wait for what ends them.
 
     Args:
         listeners: those of all workers.
@@ -91,7 +103,7 @@ class Threads:
         self._handoff = handoff
         self._parent = parent
         self._relief: Relief | None = None  # set once all serve
-        self._signals = Signals(STOP_SIGNALS)
+        self._signals = Signals(STOP_SIGNALS, self._hear)
         is_alone = len(indices) == 1
         self._workers = [
             WorkerThread(app, config, listeners.share(index), index, handoff, is_alone=is_alone, ring=self._signals.ring)
@@ -115,21 +127,38 @@ class Threads:
             selector.register(self._signals.descriptor, selectors.EVENT_READ)
             if self._parent is not None:
                 selector.register(self._parent, selectors.EVENT_READ)
-            for worker in self._workers:
-                worker.thread.start()
-            while not all(worker.is_over for worker in self._workers):
-                for key, _ in selector.select(self._seconds_left()):
-                    if key.fileobj is self._parent:
-                        # One byte or the end of the parent: both mean stop. The end stays readable, so it is looked at once.
-                        selector.unregister(self._parent)
-                        self._stop(is_last=True)
-                self._look()
-            self._look()
-        for worker in self._workers:
-            worker.thread.join()
+            if not self._signals.are_heard:
+                logger.warning("signals do not end this server, as it does not run on the main thread")
+            if len(self._workers) == 1:
+                helper = threading.Thread(target=self._wait, name="turboapi-helper", daemon=True)
+                helper.start()
+                self._workers[0].run_here()
+                helper.join()
+            else:
+                for worker in self._workers:
+                    worker.thread.start()
+                self._wait()
+                for worker in self._workers:
+                    worker.thread.join()
         if isinstance(self._failure, StartError):
             raise self._failure
         return 1 if self._failure else 0
+
+    def _wait(self) -> None:
+        """Until all workers are over."""
+        try:
+            while not all(worker.is_over for worker in self._workers):
+                for key, _ in self._selector.select(self._seconds_left()):
+                    if key.fileobj is self._parent:
+                        # One byte or the end of the parent: both mean stop. The end stays readable, so it is looked at once.
+                        self._selector.unregister(self._parent)
+                        self._stop(is_last=True)
+                self._look()
+            self._look()
+        except BaseException as error:
+            # Nobody would hear a signal from here on.
+            logger.critical("the server cannot go on", exc_info=error)
+            end_process(1)
 
     def _look(self) -> None:
         """Takes in what signals and workers have to tell."""
@@ -159,6 +188,11 @@ class Threads:
             self._relief.step()
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._give_up()
+
+    def _hear(self, number: int) -> None:
+        """Any signal has come. Python's own handlers run on the main thread, which may sleep in its worker."""
+        if len(self._workers) == 1:
+            self._workers[0].hear(number)
 
     def _ended_as_told(self, worker: WorkerThread) -> bool:
         """Whether a worker that is over did what it was told. One that was stopped in its start-up may call that an error."""

@@ -25,6 +25,8 @@ from . import state
 from .hooks import Hooks
 from .lifespan import Lifespan
 from .listeners import Share
+from .loop import WorkerLoop
+from .pool import Pool
 from .selector import WorkerSelector
 
 logger = logging.getLogger("turboapi")
@@ -65,13 +67,12 @@ class Worker:
         self._exceptions = exceptions
         self._on_ready = on_ready
         self._lock = threading.Lock()  # around what other threads ask for, as the loop opens and closes
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: WorkerLoop | None = None
         self._is_stopping = False
         self._is_aborting = False
         self._is_serving = False
         self._starting: asyncio.Task[None] | None = None
         self._cancel_at: float | None = None  # by the loop's clock; set once draining
-        self._is_cancelling = False
 
     def run(self) -> None:
         """Opens, starts the app, serves until stopped, drains, ends the app, closes.
@@ -81,9 +82,14 @@ class Worker:
         """
         with contextlib.ExitStack() as stack:
             loop = self._open(stack)
-            if self._start_app(loop):
-                self._serve(loop)
-            self._end_app(loop)
+            self._complete(loop, self._live(loop))
+
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The whole life of the app, in one task that is there from its begin to its end: AnyIO keeps its threads as long as it."""
+        self._pool.open(self._config.pool_threads)
+        if await self._start_app(loop):
+            await self._serve(loop)
+        await self._end_app(loop)
 
     def stop(self) -> None:
         """Ends in good order: what is in flight finishes, within `drain_timeout`. From any thread, any number of times."""
@@ -92,6 +98,12 @@ class Worker:
     def abort(self) -> None:
         """Ends at once: connections are cut. From any thread. A handler that blocks the worker's thread blocks this too."""
         self._ask(self._cut, "_is_aborting")
+
+    def hear(self, number: int) -> None:
+        """A signal has come: wakes the worker, on whose thread Python's handlers run, and tells the loop's own. From any thread."""
+        with self._lock:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.hear, number)
 
     def _ask(self, act: Callable[[], None], flag: str) -> None:
         with self._lock:
@@ -119,15 +131,16 @@ class Worker:
         stack.callback(self._core.close)
         selector.open(self._core)
         selector.on_drain_step = self._on_drain_step
-        loop = asyncio.SelectorEventLoop(selector)
+        loop = WorkerLoop(selector, self._core.doorbell.ring, is_alone=state.current() is None)
         # After it: the loop closes the selector itself, and its own socket pair before that.
         stack.callback(loop.close)
-        # Libraries of before Python 3.10 ask for the thread's loop outside of coroutines.
-        asyncio.set_event_loop(loop)
-        stack.callback(asyncio.set_event_loop, None)
-        self._executor = ThreadPoolExecutor(
-            config.pool_threads, thread_name_prefix=f"turboapi-pool-{self._index}", initializer=state.pool_initializer()
-        )
+        # As in any thread that has none: a `def` that runs here is to see what it sees in others.
+        asyncio.set_event_loop(None)
+        initializer = state.pool_initializer()
+        self._pool = Pool(loop, self._index, initializer)
+        stack.callback(self._pool.close)
+        # asyncio.to_thread's, of the size that asyncio gives it.
+        self._executor = ThreadPoolExecutor(thread_name_prefix=f"turboapi-executor-{self._index}", initializer=initializer)
         loop.set_default_executor(self._executor)
         self._lifespan = Lifespan(self._app, config.lifespan)
         stack.callback(self._close_loop)
@@ -139,20 +152,20 @@ class Worker:
         with self._lock:
             self._loop = None
 
-    def _start_app(self, loop: asyncio.AbstractEventLoop) -> bool:
+    async def _start_app(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Runs the app's start-up and takes its routes. False if the worker was told to stop meanwhile."""
         self._starting = loop.create_task(self._lifespan.startup(self._config.startup_timeout))
         if self._is_stopping or self._is_aborting:
             self._starting.cancel()
         try:
-            loop.run_until_complete(self._starting)
+            await self._starting
         except asyncio.CancelledError:
             return False
         finally:
             self._starting = None
         self._gateway = Gateway(loop, self._share.servers, self._config.root_path, self._lifespan.request_state, self._exceptions)
         refused = functools.partial(refusals.log, self._index, self._config)
-        self._hooks = Hooks(self._app, loop, self._gateway, self._executor, self._take_routes, lambda: self._is_cancelling, refused)
+        self._hooks = Hooks(self._app, loop, self._gateway, self._pool, self._take_routes, refused)
         self._take_routes()
         return True
 
@@ -168,7 +181,8 @@ class Worker:
             inline_budget=self._config.inline_budget,
         )
 
-    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._stopped = loop.create_future()
         for listener in self._share.own:
             self._core.listen(listener.fileno())
         for listener in self._share.for_all:
@@ -184,18 +198,9 @@ class Worker:
         memory.give_back(loop)
         try:
             with watchdog.watch(self._index, self._config.watchdog_timeout, self._core.activity, self._hooks, self._app):
-                self._until_stopped(loop)
+                await self._stopped
         finally:
             self._is_serving = False
-
-    def _until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
-        while True:
-            try:
-                return loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:
-                # No signal comes to this thread: a handler or its task raised it, after it was suspended. asyncio has kept it
-                # for what waits for that task, and ends the loop with it too. The other requests go on.
-                logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
 
     def _drain(self) -> None:
         if self._starting is not None:
@@ -229,7 +234,7 @@ class Worker:
             logger.warning("cancel_timeout (%g s) is over: worker %d cuts %d request(s)", self._config.cancel_timeout, self._index, count)
 
     def _cancel_requests(self) -> None:
-        self._is_cancelling = True
+        self._gateway.is_cancelling = True
         for task in self._requests():
             task.cancel()
 
@@ -254,32 +259,39 @@ class Worker:
             self._stop_loop()
 
     def _stop_loop(self) -> None:
-        if self._is_serving and self._loop is not None:
-            self._loop.stop()
+        if self._is_serving and not self._stopped.done():
+            self._stopped.set_result(None)
 
-    def _end_app(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _end_app(self, loop: asyncio.AbstractEventLoop) -> None:
         """Waits for what requests left running (background tasks), ends the app, and everything that it left behind."""
         config = self._config
-        self._complete(loop, self._finish_requests())
-        self._complete(loop, self._lifespan.shutdown(config.cancel_timeout))
+        await self._finish_requests()
+        await self._lifespan.shutdown(config.cancel_timeout)
         self._executor.shutdown(wait=False, cancel_futures=True)
-        left = asyncio.all_tasks(loop)
+        left = asyncio.all_tasks(loop) - {asyncio.current_task()}
         for task in left:
             task.cancel()
         if left:
-            self._complete(loop, asyncio.wait(left, timeout=config.cancel_timeout))
-        self._complete(loop, loop.shutdown_asyncgens())
+            await asyncio.wait(left, timeout=config.cancel_timeout)
+        await loop.shutdown_asyncgens()
 
-    def _complete(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _complete(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
         task = loop.create_task(coroutine)
         while True:
             try:
-                loop.run_until_complete(task)
-                return
+                return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
+                # No signal comes to this thread: a handler or its task raised it, after it was suspended. asyncio has kept it
+                # for what waits for that task, and ends the loop with it too. The other requests go on.
                 if task.done():
                     raise
                 logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
+            except RuntimeError:
+                # `loop.stop()`: asyncio has no other way to say that it was called. It ends the server, as under others.
+                if task.done():
+                    raise
+                logger.error("the app has stopped the event loop of worker %d, which ends it", self._index)
+                self._cut()
 
     async def _finish_requests(self) -> None:
         """Waits until what was begun before the signal has had its time, and no longer: the app's shutdown is due after it."""

@@ -1,0 +1,138 @@
+"""The threads of one worker, in which a `def` runs until it has earned the worker's own.
+
+They are as AnyIO's: as many calls run at once as the app's own limiter allows, counted together with those of `run_in_threadpool`, and
+`anyio.from_thread` works in them. Not here: the call itself, and where its result goes (python/src/job.rs).
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import anyio
+from anyio.to_thread import current_default_thread_limiter
+
+from .._core import Job
+
+logger = logging.getLogger("turboapi")
+
+
+class Pool:
+    """Threads, made when they are needed and kept until the worker ends. Everything but the threads' part happens on its thread.
+
+    Args:
+        loop: the worker's.
+        index: number of the worker, for the names of the threads.
+        initializer: called first in each thread.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, index: int, initializer: Callable[[], None]) -> None:
+        self._loop = loop
+        self._index = index
+        self._initializer = initializer
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._waiting: deque[Job] = deque()  # without a token
+        self._tokens: list[object] = []  # one for each job that has been handed to the threads
+        self._scout: asyncio.Task[None] | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    def open(self, threads: int) -> None:
+        """Begins. Within the running loop, before the app's start-up, which may change the limit.
+
+        Args:
+            threads: calls that may run at once, until the app sets `current_default_thread_limiter().total_tokens` itself.
+        """
+        self._limiter = current_default_thread_limiter()
+        self._limiter.total_tokens = threads
+
+    def start(self, job: Job) -> None:
+        """Has a job run in a thread, in its turn."""
+        limiter = self._limiter
+        assert limiter is not None
+        if not self._waiting and limiter.available_tokens > 0:
+            token = object()
+            try:
+                limiter.acquire_on_behalf_of_nowait(token)
+            except anyio.WouldBlock:  # there are tokens, and others wait for them
+                pass
+            else:
+                self._hand(job, token)
+                return
+        self._waiting.append(job)
+        if self._scout is None:
+            self._scout = self._loop.create_task(self._stand_in_line())
+
+    def returned(self, count: int) -> None:
+        """So many jobs have come back."""
+        limiter = self._limiter
+        assert limiter is not None
+        keeps = bool(self._waiting) and limiter.borrowed_tokens <= limiter.total_tokens and not self._others_wait()
+        for _ in range(count):
+            token = self._tokens.pop()
+            if keeps and self._waiting:
+                self._hand(self._waiting.popleft(), token)
+            else:
+                limiter.release_on_behalf_of(token)
+
+    def _others_wait(self) -> bool:
+        assert self._limiter is not None
+        return self._limiter.statistics().tasks_waiting > (0 if self._scout is None else 1)
+
+    async def _stand_in_line(self) -> None:
+        """Waits for tokens beside all others who do: jobs without one are not to wait for ever for those of other jobs."""
+        assert self._limiter is not None
+        try:
+            while self._waiting:
+                token = object()
+                await self._limiter.acquire_on_behalf_of(token)
+                if self._waiting:
+                    self._hand(self._waiting.popleft(), token)
+                else:
+                    self._limiter.release_on_behalf_of(token)
+        finally:
+            self._scout = None
+
+    def _hand(self, job: Job, token: object) -> None:
+        self._tokens.append(token)
+        self._jobs.put(job)
+        if len(self._tokens) > len(self._threads):
+            # A daemon: what a handler holds for ever must not hold the process, whose drain has waited for it.
+            name = f"turboapi-pool-{self._index}-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _work(self) -> None:
+        self._initializer()
+        with as_anyio_thread(self._loop):
+            while (job := self._jobs.get()) is not None:
+                job.run()
+                del job  # not kept until the next one comes
+
+    def close(self) -> None:
+        """Lets the threads end when they have done what they have. Jobs that wait are not begun any more."""
+        if self._scout is not None:
+            self._scout.cancel()
+        self._waiting.clear()
+        for _ in self._threads:
+            self._jobs.put(None)
+
+
+@contextlib.contextmanager
+def as_anyio_thread(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Makes the calling thread one from which `anyio.from_thread` reaches the loop."""
+    try:
+        # Private: AnyIO has no public way to bring threads of one's own.
+        from anyio._backends._asyncio import AsyncIOBackend
+        from anyio._core._eventloop import claim_worker_thread, threadlocals
+    except ImportError:
+        logger.warning("this version of AnyIO does not let our threads use anyio.from_thread")
+        yield
+        return
+    with claim_worker_thread(AsyncIOBackend, loop):
+        threadlocals.current_cancel_scope = None  # for check_cancelled(): nobody cancels a handler
+        yield
