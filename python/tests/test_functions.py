@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import itertools
 import logging
 import re
@@ -223,6 +224,9 @@ def test_misuse_is_a_500_and_the_worker_lives(server, path, error):
         assert peer.get(path).status == 500
         assert [isinstance(seen, error) for seen in server.exceptions] == [True], server.exceptions
         assert peer.get("/thread_inline").status == 200
+    # Here, where its warning is expected: FastAPI's encoder leaves a cycle with what it could not encode.
+    del server.exceptions[:]
+    gc.collect()
 
 
 #: A client of its own process: so many connections that ask for a path again and again until its standard input closes.

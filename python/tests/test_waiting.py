@@ -106,7 +106,7 @@ def test_a_function_that_calls_its_own_server(is_native):
 def test_a_loop_of_its_own(blocking):
     from turboapi import TurboAPI
 
-    app = TurboAPI()
+    app, loops = TurboAPI(), []
 
     async def work():
         await asyncio.sleep(0)
@@ -118,6 +118,7 @@ def test_a_loop_of_its_own(blocking):
             loop = asyncio.get_event_loop()
         except RuntimeError:
             loop = asyncio.new_event_loop()
+            loops.append(loop)
             asyncio.set_event_loop(loop)
         return loop.run_until_complete(work())
 
@@ -135,6 +136,8 @@ def test_a_loop_of_its_own(blocking):
             assert peer.get("/run").json() == "worked"
             assert peer.get("/async").json() == ["WorkerLoop", "turboapi-request"]
         assert server.exceptions == []
+    for loop in loops:
+        loop.close()
 
 
 @PATHS
