@@ -132,7 +132,7 @@ impl PythonHandler {
         if jobs.is_empty() {
             return;
         }
-        self.jobs_count -= jobs.len();
+        self.jobs_count = self.jobs_count.saturating_sub(jobs.len());
         // First the next ones, so that threads have something to do meanwhile.
         let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1((jobs.len(),)));
         if let Err(error) = told {
@@ -332,8 +332,13 @@ impl<'py> Attached<'_, 'py> {
         let context = copy_context(py)?.unbind();
         let returns = Arc::clone(&self.handler.returns);
         let job = Bound::new(py, Job::new(Arc::clone(plan), context, arguments, done.clone_ref(py), returns))?;
-        self.handler.hooks.pool.bind(py).call1((&job,))?;
         self.handler.jobs_count += 1;
+        if let Err(error) = self.handler.hooks.pool.bind(py).call1((&job,)) {
+            // No thread will ever have it.
+            self.handler.jobs_count -= 1;
+            done.get().close();
+            return Err(error);
+        }
         self.handler.outstanding.suspend(request.id, job.into_any().unbind(), done);
         Ok(())
     }

@@ -105,6 +105,8 @@ struct Server<P: Platform> {
     handler: Option<PythonHandler>,
     messages: Vec<(RequestId, Message)>,
     busy_turns: u32,
+    /// The doorbell has, since asyncio was last asked for.
+    has_rung: bool,
     /// Turns in which other threads are still taken to want the interpreter.
     rung_turns: u32,
 }
@@ -142,6 +144,7 @@ impl Start for Opening {
             handler: None,
             messages: Vec::new(),
             busy_turns: 0,
+            has_rung: false,
             rung_turns: 0,
         };
         Ok(Worker { bell, server: ThreadBound::new(Box::new(server)), backend: P::NAME, fallback })
@@ -201,8 +204,11 @@ impl<P: Platform> Server<P> {
             let turned = detached(py, || self.worker.turn(wait));
             self.bell.rise();
             turned?;
+            // A signal may have ended the wait, whose handler is Python's and runs on this thread, if it is the main one.
+            py.check_signals()?;
         }
         if self.bell.answer() {
+            self.has_rung = true;
             self.rung_turns = RUNG_TURNS;
             if let Some(handler) = &mut self.handler {
                 handler.asyncio.touch();
@@ -244,7 +250,9 @@ impl<P: Platform> Server<P> {
             }
             // The worker's Python part closes its sockets when nobody accepts from them any more.
             let has_stopped_listening = listened && !self.worker.listens();
-            let is_for_python = has_stopped_listening || self.worker.is_drained();
+            // Before there are routes nothing looks into the loop's queues for us.
+            let is_unseen = std::mem::take(&mut self.has_rung) && self.handler.is_none();
+            let is_for_python = is_unseen || has_stopped_listening || self.worker.is_drained();
             if wait == Wait::Poll || is_for_python || self.has_loop_work(py)? {
                 return Ok(false);
             }

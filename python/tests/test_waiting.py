@@ -523,6 +523,175 @@ def test_what_a_drain_cancels_is_one_line(caplog):
     assert "Traceback" not in caplog.text
 
 
+def test_a_start_up_that_waits_for_a_thread():
+    """Before there are routes the loop is woken as well."""
+    seen = []
+
+    @asynccontextmanager
+    async def lifespan(app):
+        seen.append(await asyncio.to_thread(threading.current_thread))
+        seen.append(await anyio.to_thread.run_sync(threading.current_thread))
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        threading.Timer(0.02, lambda: loop.call_soon_threadsafe(event.set)).start()
+        await event.wait()
+        yield
+        seen.append(await asyncio.to_thread(threading.current_thread))
+
+    begin = time.monotonic()
+    with TestServer(FastAPI(lifespan=lifespan), startup_timeout=PATIENCE):
+        pass
+    assert len(seen) == 3
+    assert time.monotonic() - begin < 5
+
+
+def test_no_thread_can_be_started(monkeypatch):
+    """The first request that finds none is a 500, and its function is not called; later ones are answered."""
+    app, calls = FastAPI(), []
+
+    @app.get("/{number}")
+    def function(number: int):
+        calls.append(number)
+        time.sleep(0.005)
+        return number
+
+    start = threading.Thread.start
+
+    def fails(thread):
+        if thread.name.startswith("turboapi-pool"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with TestServer(app) as server, Peer(server.port) as peer:
+        monkeypatch.setattr(threading.Thread, "start", fails)
+        assert peer.get("/1").status == 500
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert peer.get("/2").json() == 2
+        monkeypatch.setattr(threading.Thread, "start", fails)
+        peers = [Peer(server.port) for _ in range(8)]
+        for number, other in enumerate(peers):
+            other.ask(f"/{number + 3}")
+        assert [other.read().json() for other in peers] == list(range(3, 11))
+        for other in peers:
+            other.socket.close()
+    assert sorted(calls) == list(range(2, 11))
+
+
+def test_the_drain_waits_for_a_function_whose_client_has_gone():
+    app, events, begun = FastAPI(), [], threading.Event()
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield
+        events.append("shutdown")
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/")
+    def function():
+        begun.set()
+        time.sleep(0.2)
+        events.append("function")
+
+    with TestServer(app) as server:
+        peer = Peer(server.port)
+        peer.ask("/")
+        assert begun.wait(PATIENCE)
+        peer.reset()
+        time.sleep(0.02)
+    assert events == ["function", "shutdown"]
+
+
+def test_an_app_that_cancels_all_tasks_loses_no_job():
+    @asynccontextmanager
+    async def lifespan(app):
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        yield
+
+    app, gate = FastAPI(lifespan=lifespan), threading.Event()
+
+    @app.get("/held")
+    async def held():
+        await anyio.to_thread.run_sync(gate.wait, PATIENCE)
+
+    @app.get("/waits")
+    def waits():
+        return 1
+
+    @app.get("/cancel")
+    async def cancel():
+        for task in asyncio.all_tasks():
+            if task.get_coro().__qualname__ == "Pool._stand_in_line":
+                task.cancel()
+
+    with TestServer(app) as server, Peer(server.port) as first, Peer(server.port) as second:
+        first.ask("/held")
+        time.sleep(0.05)
+        second.ask("/waits")
+        time.sleep(0.05)
+        assert get(server.port, "/cancel").status == 200
+        gate.set()
+        assert second.read().json() == 1
+        assert first.read().status == 200
+
+
+def test_a_handler_that_stops_the_loop_ends_the_server(caplog):
+    app = FastAPI()
+
+    @app.get("/")
+    async def handler():
+        asyncio.get_running_loop().stop()
+
+    server = TestServer(app).start()
+    get(server.port, "/")
+    wait_until(lambda: not server._thread.is_alive())
+    server.stop()
+    assert "the app has stopped the event loop of worker 0" in caplog.text
+
+
+HANDLERS = """
+import asyncio, os, signal, socket, sys
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+
+def at_import(number, frame):
+    print("from before", number, flush=True, file=sys.stderr)
+    sys.exit(3)
+
+if os.environ["HOW"] == "import":
+    signal.signal(signal.SIGTERM, at_import)
+
+@asynccontextmanager
+async def lifespan(app):
+    if os.environ["HOW"] == "start-up":
+        print("INFO ready serving http://127.0.0.1:1 ", flush=True, file=sys.stderr)
+        await asyncio.sleep(60)
+    if os.environ["HOW"] == "descriptor":
+        app.state.sockets = socket.socketpair()
+        for one in app.state.sockets:
+            one.setblocking(False)
+        signal.set_wakeup_fd(app.state.sockets[0].fileno())
+    yield
+
+app = FastAPI(lifespan=lifespan)
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("import", 3), ("descriptor", 0), ("start-up", 0)])
+def test_a_server_ends_on_sigterm_whatever_the_app_does_with_signals(tmp_path, how, code):
+    """A handler from before the server runs when it has ended; a taken descriptor and a start-up that waits hide no signal."""
+    server = Process(tmp_path, HANDLERS, "--workers", "1", HOW=how)
+    begin = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.end() == code, server.lines
+    assert time.monotonic() - begin < 10
+    assert ("from before 15\n" in server.lines) == (how == "import")
+
+
+def test_one_worker_process(tmp_path):
+    with Process(tmp_path, FORKING, "--workers", "1", "--worker-kind", "processes") as server:
+        assert get(server.port, "/").json() == 1
+
+
 STRANGERS = """
 import asyncio, threading
 from concurrent.futures import ThreadPoolExecutor

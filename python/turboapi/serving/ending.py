@@ -6,8 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Never
+from typing import Any, Never
 
 from ..config import Config
 
@@ -29,23 +28,35 @@ def end_process(code: int) -> Never:
     os._exit(code)
 
 
-def bound_exit(code: int, seconds: float, threads: Callable[[], set[threading.Thread]]) -> None:
-    """Bounds what the interpreter does when it exits later on: it waits for threads that the app left behind (a pool in a blocking
-    call), and calls exit functions, of which multiprocessing's waits for child processes. `threads`: those to name, if they are left."""
+def bound_exit(code: int, seconds: float, threads: set[threading.Thread]) -> None:
+    """Bounds the interpreter's wait, when it exits later on, for what the app left behind: threads (a pool in a blocking call), and child
+    processes, for which an exit function of multiprocessing's waits. What the caller starts after it has its time."""
+    if not left_behind(threads, children := live_children()):
+        return
     is_exiting = threading.Event()
 
     def guard() -> None:
         is_exiting.wait()
         time.sleep(seconds)
-        names = sorted(thread.name for thread in threads() if holds_up_exit(thread))
-        if "multiprocessing" in sys.modules:
-            names += sorted(process.name for process in sys.modules["multiprocessing"].active_children())
-        logger.warning("ending without waiting for what is left: %s", ", ".join(names) or "exit functions")
-        end_process(code)
+        if names := left_behind(threads, children):
+            logger.warning("ending without waiting for what is left: %s", ", ".join(names))
+            end_process(code)
 
     threading.Thread(target=guard, name="turboapi-exit", daemon=True).start()
     # Private, but what concurrent.futures uses: it runs before the interpreter waits for threads, atexit only after that.
     threading._register_atexit(is_exiting.set)  # type: ignore[attr-defined]
+
+
+def live_children() -> list[Any]:
+    """Processes of multiprocessing's that live, if the app has used it."""
+    module = sys.modules.get("multiprocessing")
+    return [] if module is None else module.active_children()
+
+
+def left_behind(threads: set[threading.Thread], children: list[Any]) -> list[str]:
+    """The names of those for which an exit waits still."""
+    names = sorted(thread.name for thread in threads if holds_up_exit(thread))
+    return names + sorted(child.name for child in children if child.is_alive())
 
 
 def holds_up_exit(thread: threading.Thread) -> bool:

@@ -160,6 +160,8 @@ def describe(error: BaseException | None) -> str:
     if error is None:
         return ""
     text = str(error).strip()
+    if isinstance(error, ValueError | RuntimeError) and "main thread" in text:
+        text += "; of several worker threads none is the main one: serve with --workers 1, or with --worker-kind processes"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

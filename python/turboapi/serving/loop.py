@@ -38,6 +38,12 @@ class WorkerLoop(asyncio.SelectorEventLoop):
             strangers.name(args[0])
         return super()._call_soon(*args)
 
+    def stop(self) -> None:
+        """As asyncio's, which looks for it when it has callbacks: one is added, as a handler may run where there are none."""
+        super().stop()
+        if not self.is_closed():
+            self.call_soon(int)
+
     def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
         """As asyncio's, which would have the interpreter tell of signals nobody but this loop."""
         super().add_signal_handler(sig, callback, *args)

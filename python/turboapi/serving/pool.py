@@ -38,6 +38,7 @@ class Pool:
         self._waiting: deque[Job] = deque()  # without a token
         self._tokens: list[object] = []  # one for each job that has been handed to the threads
         self._scout: asyncio.Task[None] | None = None
+        self._is_closed = False
         self._limiter: anyio.CapacityLimiter | None = None
 
     def open(self, threads: int) -> None:
@@ -48,6 +49,11 @@ class Pool:
         """
         self._limiter = current_default_thread_limiter()
         self._limiter.total_tokens = threads
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether jobs are in threads, or wait for one."""
+        return bool(self._tokens or self._waiting)
 
     def start(self, job: Job) -> None:
         """Has a job run in a thread, in its turn."""
@@ -63,8 +69,7 @@ class Pool:
                 self._hand(job, token)
                 return
         self._waiting.append(job)
-        if self._scout is None:
-            self._scout = self._loop.create_task(self._stand_in_line())
+        self._send_scout()
 
     def returned(self, count: int) -> None:
         """So many jobs have come back."""
@@ -82,29 +87,44 @@ class Pool:
         assert self._limiter is not None
         return self._limiter.statistics().tasks_waiting > (0 if self._scout is None else 1)
 
+    def _send_scout(self) -> None:
+        if self._scout is None and self._waiting and not self._is_closed:
+            self._scout = self._loop.create_task(self._stand_in_line())
+            self._scout.add_done_callback(self._on_scout_done)
+
+    def _on_scout_done(self, scout: asyncio.Task[None]) -> None:
+        self._scout = None
+        self._send_scout()  # an app may cancel all tasks of its loop
+
     async def _stand_in_line(self) -> None:
         """Waits for tokens beside all others who do: jobs without one are not to wait for ever for those of other jobs."""
         assert self._limiter is not None
-        try:
-            while self._waiting:
-                token = object()
-                await self._limiter.acquire_on_behalf_of(token)
-                if self._waiting:
-                    self._hand(self._waiting.popleft(), token)
-                else:
-                    self._limiter.release_on_behalf_of(token)
-        finally:
-            self._scout = None
+        while self._waiting:
+            token = object()
+            await self._limiter.acquire_on_behalf_of(token)
+            if self._waiting:
+                self._hand(self._waiting.popleft(), token)
+            else:
+                self._limiter.release_on_behalf_of(token)
 
     def _hand(self, job: Job, token: object) -> None:
+        if len(self._tokens) >= len(self._threads):
+            try:
+                self._add_thread()
+            except (RuntimeError, MemoryError):  # the system has no more for us: the job waits for one of those that are there
+                if not self._threads:
+                    assert self._limiter is not None
+                    self._limiter.release_on_behalf_of(token)
+                    raise
         self._tokens.append(token)
         self._jobs.put(job)
-        if len(self._tokens) > len(self._threads):
-            # A daemon: what a handler holds for ever must not hold the process, whose drain has waited for it.
-            name = f"turboapi-pool-{self._index}-{len(self._threads)}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+
+    def _add_thread(self) -> None:
+        # A daemon: what a handler holds for ever must not hold the process, whose drain has waited for it.
+        name = f"turboapi-pool-{self._index}-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
         self._initializer()
@@ -115,6 +135,9 @@ class Pool:
 
     def close(self) -> None:
         """Lets the threads end when they have done what they have. Jobs that wait are not begun any more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._scout is not None:
             self._scout.cancel()
         self._waiting.clear()

@@ -63,7 +63,7 @@ def serve(app: Any, config: Config, given: Sequence[str] = ()) -> int:
         return 1
     except KeyboardInterrupt:  # while the app was being loaded; later it is a signal like SIGTERM
         return 128 + signal.SIGINT
-    bound_exit(code, config.cancel_timeout, lambda: set(threading.enumerate()) - threads_before)
+    bound_exit(code, config.cancel_timeout, set(threading.enumerate()) - threads_before)
     return code
 
 
@@ -88,6 +88,8 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
         )
     if sysconfig.get_config_var("Py_GIL_DISABLED") and not are_threads_parallel and config.worker_kind == "auto":
         logger.warning("a library has turned the GIL on, workers are processes (python's own RuntimeWarning above names the library)")
+    if isinstance(app, Loader) and not uses_processes:  # asked for processes, and there is one worker
+        app = load(app)
     connections = connections_of_worker(config, 1 if uses_processes else workers)
     config = dataclasses.replace(config, workers=workers, connections_max=connections)
     # Before anything listens: nobody is to connect to what cannot serve.

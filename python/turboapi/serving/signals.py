@@ -46,6 +46,7 @@ class Signals:
         self._handlers: dict[signal.Signals, Any] = {}
         self._wakeup = -1
         self._seen: dict[int, float] = {}  # by signal: when it came last
+        self._first: int | None = None  # that was for us
 
     @property
     def descriptor(self) -> int:
@@ -61,7 +62,7 @@ class Signals:
         """Has the interpreter tell of signals here. `lost`: a signal that may have no handler any more; if it is ours it gets ours."""
         signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
         if lost is not None and lost in self._handlers:
-            signal.signal(lost, ignore)
+            signal.signal(lost, self._heal)
 
     def __enter__(self) -> Self:
         global _present
@@ -70,17 +71,30 @@ class Signals:
             _present = self
             # `nohup` has SIGHUP ignored, so that what it starts outlives the terminal.
             heard = [n for n in self._signals if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
-            self._handlers = {number: signal.signal(number, ignore) for number in heard}
+            self._handlers = {number: signal.signal(number, self._heal) for number in heard}
         return self
+
+    def _heal(self, number: int, frame: FrameType | None) -> None:
+        """The handler. If the app, a library or a loop has taken the interpreter's notice of signals, this one has gone elsewhere."""
+        if signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False) != self._theirs.fileno():
+            try:
+                self._theirs.send(bytes([number]))
+            except OSError:
+                pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.give_back()
         self.close()
+        # A handler that the app has set before it was served: now it is its turn.
+        handler = self._handlers.get(signal.Signals(self._first)) if self._first is not None else None
+        if callable(handler) and handler is not signal.default_int_handler and error is None:
+            signal.raise_signal(self._first)
 
     def give_back(self) -> None:
         """Puts handlers and descriptor back as they were."""
         global _present
-        _present = None
+        if _present is self:
+            _present = None
         for number, handler in self._handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if self._signals:
@@ -112,6 +126,7 @@ class Signals:
         for number in numbers:
             if now - self._seen.get(number, -ECHO_SECONDS) >= ECHO_SECONDS:
                 news.append(number)
+                self._first = self._first or number
             self._seen[number] = now
         return news
 

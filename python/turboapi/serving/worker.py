@@ -266,6 +266,7 @@ class Worker:
         """Waits for what requests left running (background tasks), ends the app, and everything that it left behind."""
         config = self._config
         await self._finish_requests()
+        self._pool.close()
         await self._lifespan.shutdown(config.cancel_timeout)
         self._executor.shutdown(wait=False, cancel_futures=True)
         left = asyncio.all_tasks(loop) - {asyncio.current_task()}
@@ -281,8 +282,8 @@ class Worker:
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
-                # No signal comes to this thread: a handler or its task raised it, after it was suspended. asyncio has kept it
-                # for what waits for that task, and ends the loop with it too. The other requests go on.
+                # A task raised it, after it was suspended (asyncio has kept it for what waits for that task, and ends the loop with it
+                # too), or a signal handler of the app's. The other requests go on.
                 if task.done():
                     raise
                 logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
@@ -295,10 +296,16 @@ class Worker:
 
     async def _finish_requests(self) -> None:
         """Waits until what was begun before the signal has had its time, and no longer: the app's shutdown is due after it."""
-        if self._is_aborting or not (tasks := self._requests()):
+        tasks = self._requests()
+        if self._is_aborting or not (tasks or self._pool.is_busy):
             return
         now = asyncio.get_running_loop().time
         cancel_at = now() + self._config.drain_timeout if self._cancel_at is None else self._cancel_at
+        # A function in a thread, whose client has gone, cannot be cancelled, and nothing tells of its end but its coming back.
+        while self._pool.is_busy and now() < cancel_at:
+            await asyncio.sleep(0.005)
+        if not tasks:
+            return
         _, pending = await asyncio.wait(tasks, timeout=max(0.0, cancel_at - now()))
         for task in pending:
             task.cancel()
