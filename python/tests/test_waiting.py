@@ -544,6 +544,37 @@ def test_a_start_up_that_waits_for_a_thread():
     assert time.monotonic() - begin < 5
 
 
+def test_an_end_by_force_while_a_start_up_ends(caplog):
+    """What is to be cut may be asked for before there are routes."""
+    begun = threading.Event()
+
+    async def stays():
+        for _ in range(30):
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                pass
+
+    @asynccontextmanager
+    async def lifespan(app):
+        app.state.task = asyncio.ensure_future(stays())
+        begun.set()
+        await asyncio.sleep(PATIENCE)
+        yield
+
+    server = TestServer(FastAPI(lifespan=lifespan))
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    assert begun.wait(PATIENCE)
+    worker = server._worker
+    worker.stop()
+    time.sleep(0.05)
+    worker.abort()
+    starting.join(PATIENCE)
+    assert not starting.is_alive()
+    assert "AttributeError" not in caplog.text
+
+
 def test_no_thread_can_be_started(monkeypatch):
     """The first request that finds none is a 500, and its function is not called; later ones are answered."""
     app, calls = FastAPI(), []

@@ -143,6 +143,7 @@ class Worker:
         self._executor = ThreadPoolExecutor(thread_name_prefix=f"turboapi-executor-{self._index}", initializer=initializer)
         loop.set_default_executor(self._executor)
         self._lifespan = Lifespan(self._app, config.lifespan)
+        self._gateway = Gateway(loop, self._share.servers, config.root_path, self._lifespan.request_state, self._exceptions)
         stack.callback(self._close_loop)
         with self._lock:
             self._loop = loop
@@ -163,7 +164,6 @@ class Worker:
             return False
         finally:
             self._starting = None
-        self._gateway = Gateway(loop, self._share.servers, self._config.root_path, self._lifespan.request_state, self._exceptions)
         refused = functools.partial(refusals.log, self._index, self._config)
         self._hooks = Hooks(self._app, loop, self._gateway, self._pool, self._take_routes, refused)
         self._take_routes()
