@@ -28,7 +28,7 @@ const DEBT_MAX: Duration = Duration::from_millis(4);
 const LOOKS: u32 = 256;
 
 /// See [`LOOKS`].
-pub const QUICK: Duration = Duration::from_micros(100);
+const QUICK: Duration = Duration::from_micros(100);
 
 /// One call, as it was measured.
 #[derive(Clone, Copy, Debug)]

@@ -32,7 +32,8 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// Makes one, and hands it and `argument` (a value, and the context in which it is to go on) to `hook`, which begins to answer. `ended`: what its peer has done meanwhile.
+    /// Makes one, and hands it and `argument` (a value, and the context in which it is to go on) to `hook`, which begins to
+    /// answer. `ended`: what its peer has done meanwhile.
     pub fn begin(
         &self,
         py: Python<'_>,

@@ -150,13 +150,9 @@ impl Call {
         let part = match Reply::new(&plan, &types, &hooks, py, result, &mut body) {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },
-            Reply::Response(response) => {
-                let argument = Some((response, context_of(task)));
-                return outstanding.exchanges.begin(py, request, &hooks.respond, argument, ended);
-            }
-            Reply::Exception(exception) => {
-                let argument = Some((exception, context_of(task)));
-                return outstanding.exchanges.begin(py, request, &hooks.raised, argument, ended);
+            Reply::Object(hook, object) => {
+                let argument = Some((object, context_of(task)));
+                return outstanding.exchanges.begin(py, request, hooks.of(hook), argument, ended);
             }
         };
         outstanding.mailbox().push(request.id, part);

@@ -19,7 +19,7 @@ use turboapi_platform::thread_time::ThreadTime;
 
 use crate::coroutine::{Call, Completion, Outstanding, context_of};
 use crate::event_loop::AsyncioLoop;
-use crate::hooks::Hooks;
+use crate::hooks::{Hook, Hooks};
 use crate::interpreter::{Arguments, EnteredContext, copy_context};
 use crate::job::{Job, Returns, seen_since};
 use crate::mailbox::Ticket;
@@ -132,7 +132,7 @@ impl PythonHandler {
         if jobs.is_empty() {
             return;
         }
-        self.jobs_count = self.jobs_count.saturating_sub(jobs.len());
+        self.jobs_count -= jobs.len();
         // First the next ones, so that threads have something to do meanwhile.
         let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1((jobs.len(),)));
         if let Err(error) = told {
@@ -390,14 +390,11 @@ impl<'py> Attached<'_, 'py> {
         let sent = match Reply::new(plan, &handler.types, &handler.hooks, py, result, scratch) {
             Reply::Json { status } => answer.json(status, scratch),
             Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
-            Reply::Response(response) => {
-                return self.later_by(|hooks| &hooks.respond, request, Some((response, context_of(task))));
-            }
-            Reply::Exception(exception) => {
+            Reply::Object(hook, object) => {
                 bound_scratch(scratch);
                 // What failed before the call, for want of memory, has left them.
                 handler.arguments.clear(py);
-                return self.later_by(|hooks| &hooks.raised, request, Some((exception, context_of(task))));
+                return self.later_by(hook, request, Some((object, context_of(task))));
             }
         };
         bound_scratch(scratch);
@@ -411,13 +408,13 @@ impl<'py> Attached<'_, 'py> {
             return self.overloaded(answer);
         }
         self.handler.publisher.describe(request);
-        self.later_by(|hooks| &hooks.app, request, None)
+        self.later_by(Hook::App, request, None)
     }
 
     /// Hands the request to one of the hooks, which answers through an exchange.
     fn later_by(
         &mut self,
-        hook: impl FnOnce(&Hooks) -> &Py<PyAny>,
+        hook: Hook,
         request: &Request<'_>,
         argument: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
     ) -> Outcome {
@@ -425,7 +422,7 @@ impl<'py> Attached<'_, 'py> {
         self.handler.start_clock();
         let hooks = Arc::clone(&self.handler.hooks);
         let started = self.handler.asyncio.show(py).and_then(|()| {
-            self.handler.outstanding.exchanges.begin(py, Retained::new(request), hook(&hooks), argument, None)
+            self.handler.outstanding.exchanges.begin(py, Retained::new(request), hooks.of(hook), argument, None)
         });
         match started {
             Ok(()) => Outcome::Later,

@@ -30,7 +30,27 @@ pub struct Hooks {
     pub answers_unmatched: bool,
 }
 
+/// One of those that begin to answer a request through an exchange.
+#[derive(Clone, Copy, Debug)]
+pub enum Hook {
+    /// `Hooks::app`
+    App,
+    /// `Hooks::respond`
+    Respond,
+    /// `Hooks::raised`
+    Raised,
+}
+
 impl Hooks {
+    /// The one of this name.
+    pub fn of(&self, hook: Hook) -> &Py<PyAny> {
+        match hook {
+            Hook::App => &self.app,
+            Hook::Respond => &self.respond,
+            Hook::Raised => &self.raised,
+        }
+    }
+
     /// Reads the attributes of the object that Python gave.
     pub fn new(hooks: &Bound<'_, PyAny>) -> PyResult<Self> {
         let hook = |name: &str| -> PyResult<Py<PyAny>> { Ok(hooks.getattr(name)?.unbind()) };

@@ -114,7 +114,7 @@ impl Drop for Ticket {
     }
 }
 
-/// Locks what one worker's thread alone uses, so that it is never waited for.
+/// Locks what one worker's thread uses alone, or shares with its pool's threads for moments.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No Python runs and nothing panics under these locks; what a poisoned one holds is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -15,7 +15,7 @@ use turboapi_core::answer::Headers;
 use turboapi_core::output::COPY_BYTES_MAX;
 
 use crate::error;
-use crate::hooks::Hooks;
+use crate::hooks::{Hook, Hooks};
 use crate::json;
 use crate::plan::Plan;
 
@@ -35,10 +35,9 @@ pub enum Reply {
         /// Body.
         body: Bytes,
     },
-    /// A response that streams, reads a file or does something afterwards: it is an ASGI app, and is run as one.
-    Response(Py<PyAny>),
-    /// An exception about which the app has to be asked.
-    Exception(Py<PyAny>),
+    /// Something that a hook has to answer for: a response that streams, reads a file or does something afterwards
+    /// (`Hook::Respond`), or an exception about which the app has to be asked (`Hook::Raised`).
+    Object(Hook, Py<PyAny>),
 }
 
 impl Reply {
@@ -128,18 +127,18 @@ fn noted(plan: &Plan, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
 fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyResult<Reply> {
     let py = response.py();
     if !types.is_plain(response)? {
-        return Ok(Reply::Response(response.clone().unbind()));
+        return Ok(Reply::Object(Hook::Respond, response.clone().unbind()));
     }
     let status = checked_status(response.getattr(intern!(py, "status_code"))?.extract()?)?;
     let headers = headers_from(&response.getattr(intern!(py, "raw_headers"))?)?;
     let body = response.getattr(intern!(py, "body"))?;
     let Ok(body) = body.cast_exact::<PyBytes>() else {
         // A memoryview: Starlette allows that too.
-        return Ok(Reply::Response(response.clone().unbind()));
+        return Ok(Reply::Object(Hook::Respond, response.clone().unbind()));
     };
     if headers.content_length().is_some_and(|length| length != body.as_bytes().len() as u64) {
         // FastAPI empties the body of a 205 and leaves its length; what the server does with it is for the ASGI path to say.
-        return Ok(Reply::Response(response.clone().unbind()));
+        return Ok(Reply::Object(Hook::Respond, response.clone().unbind()));
     }
     Ok(Reply::Whole { status, headers, body: shared_bytes(body) })
 }
@@ -157,12 +156,11 @@ pub fn shared_bytes(body: &Bound<'_, PyBytes>) -> Bytes {
 
 /// A plain HTTPException is an answer: FastAPI's own one.
 fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exception: PyErr) -> Reply {
-    match hooks.http_response.bind(py).call1((exception.value(py),)) {
-        Ok(response) if !response.is_none() => {
-            from_response(types, &response).unwrap_or_else(|error| Reply::Exception(error.into_value(py).into_any()))
-        }
-        _ => Reply::Exception(exception.into_value(py).into_any()),
-    }
+    let reply = match hooks.http_response.bind(py).call1((exception.value(py),)) {
+        Ok(response) if !response.is_none() => from_response(types, &response),
+        _ => Err(exception),
+    };
+    reply.unwrap_or_else(|error| Reply::Object(Hook::Raised, error.into_value(py).into_any()))
 }
 
 /// Header lines from an iterable of pairs of bytes.

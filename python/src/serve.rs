@@ -105,8 +105,6 @@ struct Server<P: Platform> {
     handler: Option<PythonHandler>,
     messages: Vec<(RequestId, Message)>,
     busy_turns: u32,
-    /// The doorbell has, since asyncio was last asked for.
-    has_rung: bool,
     /// Turns in which other threads are still taken to want the interpreter.
     rung_turns: u32,
 }
@@ -144,7 +142,6 @@ impl Start for Opening {
             handler: None,
             messages: Vec::new(),
             busy_turns: 0,
-            has_rung: false,
             rung_turns: 0,
         };
         Ok(Worker { bell, server: ThreadBound::new(Box::new(server)), backend: P::NAME, fallback })
@@ -208,7 +205,6 @@ impl<P: Platform> Server<P> {
             py.check_signals()?;
         }
         if self.bell.answer() {
-            self.has_rung = true;
             self.rung_turns = RUNG_TURNS;
             if let Some(handler) = &mut self.handler {
                 handler.asyncio.touch();
@@ -232,7 +228,11 @@ impl<P: Platform> Server<P> {
     }
 
     fn has_loop_work(&self, py: Python<'_>) -> PyResult<bool> {
-        self.handler.as_ref().map_or(Ok(false), |handler| handler.asyncio.has_work(py))
+        match &self.handler {
+            Some(handler) => handler.asyncio.has_work(py),
+            // Before there are routes we do not know the loop's queues: it looks itself when the doorbell rang in the last turn.
+            None => Ok(self.rung_turns == RUNG_TURNS),
+        }
     }
 
     fn select_until(&mut self, py: Python<'_>, deadline: Option<Instant>) -> PyResult<bool> {
@@ -250,9 +250,7 @@ impl<P: Platform> Server<P> {
             }
             // The worker's Python part closes its sockets when nobody accepts from them any more.
             let has_stopped_listening = listened && !self.worker.listens();
-            // Before there are routes nothing looks into the loop's queues for us.
-            let is_unseen = std::mem::take(&mut self.has_rung) && self.handler.is_none();
-            let is_for_python = is_unseen || has_stopped_listening || self.worker.is_drained();
+            let is_for_python = has_stopped_listening || self.worker.is_drained();
             if wait == Wait::Poll || is_for_python || self.has_loop_work(py)? {
                 return Ok(false);
             }

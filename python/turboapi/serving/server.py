@@ -75,7 +75,7 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
     """
     # First of all: what the app starts while it is loaded shall not take them for its own.
     sockets = activated(os.environ, os.getpid())
-    if isinstance(app, Loader) and config.worker_kind != "processes" and (is_free_threaded() or config.workers in (None, 1)):
+    if isinstance(app, Loader) and is_free_threaded() and config.worker_kind != "processes":
         app = load(app)
     # Only now: a library without support for free threading turns the GIL on again when it is imported.
     are_threads_parallel = is_free_threaded()
@@ -88,7 +88,7 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
         )
     if sysconfig.get_config_var("Py_GIL_DISABLED") and not are_threads_parallel and config.worker_kind == "auto":
         logger.warning("a library has turned the GIL on, workers are processes (python's own RuntimeWarning above names the library)")
-    if isinstance(app, Loader) and not uses_processes:  # asked for processes, and there is one worker
+    if isinstance(app, Loader) and not uses_processes:
         app = load(app)
     connections = connections_of_worker(config, 1 if uses_processes else workers)
     config = dataclasses.replace(config, workers=workers, connections_max=connections)

@@ -58,16 +58,20 @@ class Signals:
         """Whether this is the main thread, where signals can be heard."""
         return bool(self._signals)
 
+    def _take_notice(self) -> int:
+        """Has the interpreter tell of signals here; returns the descriptor where it did before."""
+        return signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+
     def listen(self, lost: int | None = None) -> None:
-        """Has the interpreter tell of signals here. `lost`: a signal that may have no handler any more; if it is ours it gets ours."""
-        signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+        """Has the interpreter tell of signals here again. `lost`: one that may have no handler any more; if it is ours it gets ours."""
+        self._take_notice()
         if lost is not None and lost in self._handlers:
             signal.signal(lost, self._heal)
 
     def __enter__(self) -> Self:
         global _present
         if self._signals:
-            self._wakeup = signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False)
+            self._wakeup = self._take_notice()
             _present = self
             # `nohup` has SIGHUP ignored, so that what it starts outlives the terminal.
             heard = [n for n in self._signals if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
@@ -76,11 +80,8 @@ class Signals:
 
     def _heal(self, number: int, frame: FrameType | None) -> None:
         """The handler. If the app, a library or a loop has taken the interpreter's notice of signals, this one has gone elsewhere."""
-        if signal.set_wakeup_fd(self._theirs.fileno(), warn_on_full_buffer=False) != self._theirs.fileno():
-            try:
-                self._theirs.send(bytes([number]))
-            except OSError:
-                pass
+        if self._take_notice() != self._theirs.fileno():
+            self._tell(number)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.give_back()
@@ -107,8 +108,11 @@ class Signals:
 
     def ring(self) -> None:
         """Wakes the thread that waits. From any thread; never blocks, never raises."""
+        self._tell(0)
+
+    def _tell(self, number: int) -> None:
         try:
-            self._theirs.send(b"\0")
+            self._theirs.send(bytes([number]))
         except OSError:  # full: it is awake anyway; closed: nobody listens any more
             pass
 
