@@ -1,7 +1,7 @@
 //! The worker's asyncio loop as its requests need it: shown and hidden, given tasks, asked whether it has work.
 //!
 //! The loop runs `serve.rs` as its selector's `select`. So a handler is called inside the loop, and everything that asyncio
-//! offers works in it; the loop itself turns only when a coroutine has really suspended.
+//! offers works in it; the loop itself turns only when a coroutine has really suspended, or a thread has called into it.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
