@@ -71,6 +71,12 @@ impl Params {
     pub fn spans(&self) -> &[Range<usize>] {
         &self.spans
     }
+
+    /// The same parameters, for a request that outlives its call.
+    #[must_use]
+    pub fn retained(&self) -> Self {
+        Self { spans: self.spans.clone(), ..Self::default() }
+    }
 }
 
 /// A frozen table of routes.

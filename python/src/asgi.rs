@@ -37,7 +37,7 @@ impl Exchanges {
     pub fn begin(
         &self,
         py: Python<'_>,
-        request: Retained,
+        request: Arc<Retained>,
         hook: &Py<PyAny>,
         argument: Option<(Py<PyAny>, Option<Py<PyAny>>)>,
         ended: Option<Ended>,
@@ -94,7 +94,7 @@ impl Exchanges {
 #[pyclass(frozen, module = "turboapi._core")]
 #[derive(Debug)]
 pub struct Exchange {
-    request: Retained,
+    request: Arc<Retained>,
     mailbox: Arc<Mailbox>,
     state: Mutex<State>,
 }

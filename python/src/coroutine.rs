@@ -94,7 +94,9 @@ pub struct Call {
     /// Counts this call.
     pub ticket: Ticket,
     /// What was asked for.
-    pub request: Retained,
+    pub request: Arc<Retained>,
+    /// The `Response` that the function was given as an argument.
+    pub injected: Option<Py<PyAny>>,
     /// What its peer has done meanwhile.
     pub ended: Option<Ended>,
 }
@@ -143,11 +145,12 @@ impl Call {
         result: PyResult<Bound<'py, PyAny>>,
         task: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let Self { plan, types, hooks, outstanding, ticket, request, ended } = self;
+        let Self { plan, types, hooks, outstanding, ticket, request, injected, ended } = self;
         drop(ticket);
         drop(outstanding.resume(request.id));
         let mut body = Vec::new();
-        let part = match Reply::new(&plan, &types, &hooks, py, result, &mut body) {
+        let injected = injected.as_ref().map(|injected| injected.bind(py));
+        let part = match Reply::new(&plan, &types, &hooks, py, result, injected, &mut body) {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },
             Reply::Object(hook, object) => {

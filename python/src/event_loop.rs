@@ -3,17 +3,48 @@
 //! The loop runs `serve.rs` as its selector's `select`. So a handler is called inside the loop, and everything that asyncio
 //! offers works in it; the loop itself turns only when a coroutine has really suspended, or a thread has called into it.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// As `TASK_NAME` of `turboapi/asgi.py`.
 const TASK_NAME: &str = "turboapi-request";
 
-/// The loop of one worker.
-pub struct AsyncioLoop {
+/// That a loop runs on this thread, and a task in it, as far as a function can see.
+pub struct Running {
     event_loop: Py<PyAny>,
     /// `asyncio.events._set_running_loop`
     set_running: Py<PyAny>,
+    /// `asyncio.tasks._swap_current_task`, since Python 3.12. Private, as the one above.
+    swap_task: Py<PyAny>,
+}
+
+impl Running {
+    /// Calls within a task as if no loop ran and no task: in a `def` it is as in any thread that has none.
+    pub fn without<T>(&self, py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+        let event_loop = self.event_loop.bind(py);
+        let task = self.swap_task.bind(py).call1((event_loop, py.None()))?;
+        self.set(py, None)?;
+        let result = work();
+        self.set(py, Some(event_loop))?;
+        self.swap_task.bind(py).call1((event_loop, task))?;
+        result
+    }
+
+    fn set(&self, py: Python<'_>, event_loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.set_running.bind(py).call1((event_loop,)).map(|_| ())
+    }
+
+    /// A fresh future of the loop.
+    pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.event_loop.bind(py).call_method0(pyo3::intern!(py, "create_future"))
+    }
+}
+
+/// The loop of one worker.
+pub struct AsyncioLoop {
+    running: Arc<Running>,
     /// `asyncio.Task`
     task: Py<PyAny>,
     task_options: Py<PyDict>,
@@ -37,8 +68,13 @@ impl AsyncioLoop {
         options.set_item("eager_start", true)?;
         // A name of its own would be counted up by all workers at one place. By this one `turboapi/serving/worker.py` finds requests at its end.
         options.set_item("name", TASK_NAME)?;
-        Ok(Self {
+        let running = Running {
+            event_loop: event_loop.clone().unbind(),
             set_running: asyncio.getattr("events")?.getattr("_set_running_loop")?.unbind(),
+            swap_task: asyncio.getattr("tasks")?.getattr("_swap_current_task")?.unbind(),
+        };
+        Ok(Self {
+            running: Arc::new(running),
             task: asyncio.getattr("Task")?.unbind(),
             task_options: options.unbind(),
             ready: event_loop.getattr("_ready")?.unbind(),
@@ -46,15 +82,19 @@ impl AsyncioLoop {
             scheduled_count: 0,
             is_touched: false,
             is_hidden: false,
-            event_loop: event_loop.clone().unbind(),
         })
+    }
+
+    /// For calls from within its tasks.
+    pub fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.running)
     }
 
     /// From here on no loop runs, as far as a function can see: `asyncio.run` works in it, and guards against blocking a
     /// loop let it pass.
     pub fn hide(&mut self, py: Python<'_>) -> PyResult<()> {
         if !self.is_hidden {
-            self.set_running.bind(py).call1((py.None(),))?;
+            self.running.set(py, None)?;
             self.is_hidden = true;
         }
         Ok(())
@@ -64,7 +104,7 @@ impl AsyncioLoop {
     pub fn show(&mut self, py: Python<'_>) -> PyResult<()> {
         self.is_touched = true;
         if self.is_hidden {
-            self.set_running.bind(py).call1((self.event_loop.bind(py),))?;
+            self.running.set(py, Some(self.running.event_loop.bind(py)))?;
             self.is_hidden = false;
         }
         Ok(())

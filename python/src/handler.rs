@@ -14,14 +14,14 @@ use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
-use turboapi_core::standing::Seen;
-use turboapi_platform::thread_time::ThreadTime;
 
+use crate::calls::Calls;
 use crate::coroutine::{Call, Completion, Outstanding, context_of};
 use crate::event_loop::AsyncioLoop;
 use crate::hooks::{Hook, Hooks};
-use crate::interpreter::{Arguments, EnteredContext, copy_context};
-use crate::job::{Job, Returns, seen_since};
+use crate::interpreter::Arguments;
+use crate::job::{Returns, Waiter};
+use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
 use crate::plan::Plan;
 use crate::reply::{Reply, ResponseTypes};
@@ -41,12 +41,8 @@ pub struct PythonHandler {
     pub types: Arc<ResponseTypes>,
     /// The worker's loop.
     pub asyncio: AsyncioLoop,
-    /// A `def` function that computes longer is one for the threads.
-    pub inline_budget: Duration,
-    /// Where the calls in threads come back to.
-    pub returns: Arc<Returns>,
-    /// Calls that are in threads, or wait for one.
-    pub jobs_count: usize,
+    /// Calls of functions, on this thread and others.
+    pub calls: Arc<Calls>,
     /// Requests that Python may have begun and not ended, with those whose peer has gone.
     pub open_max: usize,
     /// Tells the watchdog what runs.
@@ -76,15 +72,14 @@ impl PythonHandler {
         returns: Arc<Returns>,
         inline_budget: Duration,
     ) -> Self {
+        let calls = Calls { hooks: Arc::clone(&hooks), returns, inline_budget };
         Self {
             routes: Vec::new(),
             hooks,
             outstanding: Arc::default(),
             types: Arc::new(types),
             asyncio,
-            inline_budget,
-            returns,
-            jobs_count: 0,
+            calls: Arc::new(calls),
             open_max: usize::MAX,
             publisher: Publisher::default(),
             overloads_count: 0,
@@ -125,29 +120,23 @@ impl PythonHandler {
 impl PythonHandler {
     /// Answers by what threads have brought back. Runs Python.
     pub fn take_returns(&mut self, py: Python<'_>) {
-        if self.jobs_count == 0 {
+        if !self.calls.returns.awaits_any() {
             return;
         }
-        let jobs = self.returns.take();
+        let jobs = self.calls.returns.take();
         if jobs.is_empty() {
             return;
         }
-        self.jobs_count -= jobs.len();
         // First the next ones, so that threads have something to do meanwhile.
         let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1((jobs.len(),)));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }
         for job in &jobs {
-            let job = job.get();
-            let Some((result, seen)) = job.take_result() else { continue };
-            let plan = job.plan();
-            if plan.standing.note_in_thread(&seen, self.inline_budget)
-                && let Err(error) = self.hooks.earned.bind(py).call1((&plan.label,))
-            {
+            self.calls.note_return(py, job.get());
+            if let Err(error) = job.get().finish(py) {
                 error.write_unraisable(py, None);
             }
-            job.completion().get().answer(py, result.map(|value| value.into_bound(py)), None);
         }
     }
 
@@ -218,7 +207,7 @@ impl Handler for Attached<'_, '_> {
             Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => None,
         };
         BodyUse {
-            is_wanted_whole: route.and_then(|route| route.plan.as_ref()).is_some_and(|plan| plan.reads_body()),
+            is_wanted_whole: route.and_then(|route| route.plan.as_ref()).is_some_and(|plan| plan.wants_whole_body()),
             bytes_max: route.and_then(|route| route.body_bytes_max),
         }
     }
@@ -258,6 +247,9 @@ impl<'py> Attached<'_, 'py> {
 
     /// A route with a plan.
     fn native(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        if plan.place.is_within_stack || plan.takes_connection {
+            return self.hand_to_leaf(plan, request, answer);
+        }
         if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
             return self.hand_to_app(request, answer);
         }
@@ -265,17 +257,29 @@ impl<'py> Attached<'_, 'py> {
         if self.is_overloaded() {
             return self.overloaded(answer);
         }
-        let mut task = None;
-        let result = if plan.is_coroutine {
-            self.start_coroutine(plan, request, &mut task).transpose()
-        } else if plan.standing.is_on_worker() {
-            Some(self.call_inline(plan))
-        } else {
-            self.start_in_thread(plan, request).err().map(Err)
-        };
-        match result {
-            Some(result) => self.answer_with(plan, result, task.as_ref(), request, answer),
+        let mut begun = Begun::default();
+        match self.begin(plan, request, &mut begun).transpose() {
+            Some(result) => self.answer_with(plan, result, &begun, request, answer),
             None => Outcome::Later,
+        }
+    }
+
+    /// Calls the function where its standing says. None: it ends later.
+    fn begin(
+        &mut self,
+        plan: &Arc<Plan>,
+        request: &Request<'_>,
+        begun: &mut Begun<'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(response) = plan.make_response(self.py)? {
+            self.handler.arguments.push(begun.injected.insert(response).clone());
+        }
+        if plan.is_coroutine {
+            self.start_coroutine(plan, request, begun)
+        } else if plan.standing.is_on_worker() {
+            self.call_inline(plan).map(Some)
+        } else {
+            self.start_in_thread(plan, request, begun).map(|()| None)
         }
     }
 
@@ -296,51 +300,28 @@ impl<'py> Attached<'_, 'py> {
 
     /// A `def` function, here and now: without a running loop, in a context of its own.
     fn call_inline(&mut self, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
-        let py = self.py;
-        self.handler.asyncio.hide(py)?;
-        // PERF: what the kernel knows costs 0.8 µs a call, so it is asked only of functions that were not always quick.
-        let begin = plan.standing.is_looked_at().then(ThreadTime::now);
+        self.handler.asyncio.hide(self.py)?;
         let clock = self.handler.start_clock();
-        let entered = EnteredContext::enter(copy_context(py)?)?;
-        let result = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py));
-        drop(entered);
-        match begin {
-            None => plan.standing.note_quick(clock.elapsed()),
-            Some(begin) => self.look_at(plan, &seen_since(begin, clock)),
-        }
-        result
-    }
-
-    #[cold]
-    fn look_at(&self, plan: &Plan, seen: &Seen) {
-        if !plan.standing.note_on_worker(seen, self.handler.inline_budget) {
-            return;
-        }
-        let seconds = (seen.wall.as_secs_f64(), seen.waited().as_secs_f64(), seen.computing.as_secs_f64());
-        let moved = self.handler.hooks.moved.bind(self.py);
-        if let Err(error) = moved.call1((&plan.label, seconds.0, seconds.1, seconds.2)) {
-            error.write_unraisable(self.py, None);
-        }
+        self.handler.calls.inline(self.py, plan, &mut self.handler.arguments, clock)
     }
 
     /// A `def` function in a thread.
-    fn start_in_thread(&mut self, plan: &Arc<Plan>, request: &Request<'_>) -> PyResult<()> {
+    fn start_in_thread(&mut self, plan: &Arc<Plan>, request: &Request<'_>, begun: &Begun<'py>) -> PyResult<()> {
         let py = self.py;
         self.handler.asyncio.show(py)?;
-        let arguments = self.handler.arguments.take(py).into_iter().map(Bound::unbind).collect();
-        let done = Py::new(py, self.completion(plan, request))?;
-        let context = copy_context(py)?.unbind();
-        let returns = Arc::clone(&self.handler.returns);
-        let job = Bound::new(py, Job::new(Arc::clone(plan), context, arguments, done.clone_ref(py), returns))?;
-        self.handler.jobs_count += 1;
-        if let Err(error) = self.handler.hooks.pool.bind(py).call1((&job,)) {
-            // No thread will ever have it.
-            self.handler.jobs_count -= 1;
-            done.get().close();
-            return Err(error);
+        let done = Py::new(py, self.completion(plan, request, begun))?;
+        let waiter = Waiter::Request(done.clone_ref(py));
+        match self.handler.calls.in_thread(py, plan, &mut self.handler.arguments, waiter) {
+            Ok(job) => {
+                self.handler.outstanding.suspend(request.id, job.into_any().unbind(), done);
+                Ok(())
+            }
+            Err(error) => {
+                // No thread will ever have it.
+                done.get().close();
+                Err(error)
+            }
         }
-        self.handler.outstanding.suspend(request.id, job.into_any().unbind(), done);
-        Ok(())
     }
 
     /// An `async def` function: its first step at once. None if it suspended.
@@ -348,23 +329,23 @@ impl<'py> Attached<'_, 'py> {
         &mut self,
         plan: &Arc<Plan>,
         request: &Request<'_>,
-        started: &mut Option<Bound<'py, PyAny>>,
+        begun: &mut Begun<'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.py;
         self.handler.asyncio.show(py)?;
         self.handler.start_clock();
         let coroutine = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py))?;
-        let task = &*started.insert(self.handler.asyncio.start_task(&coroutine)?);
+        let task = begun.task.insert(self.handler.asyncio.start_task(&coroutine)?).clone();
         if task.call_method0(intern!(py, "done"))?.is_truthy()? {
             return task.call_method0(intern!(py, "result")).map(Some);
         }
-        let done = Bound::new(py, self.completion(plan, request))?;
+        let done = Bound::new(py, self.completion(plan, request, begun))?;
         task.call_method1(intern!(py, "add_done_callback"), (&done,))?;
-        self.handler.outstanding.suspend(request.id, task.clone().unbind(), done.unbind());
+        self.handler.outstanding.suspend(request.id, task.unbind(), done.unbind());
         Ok(None)
     }
 
-    fn completion(&self, plan: &Arc<Plan>, request: &Request<'_>) -> Completion {
+    fn completion(&self, plan: &Arc<Plan>, request: &Request<'_>, begun: &Begun<'py>) -> Completion {
         let handler = &self.handler;
         Completion::new(Call {
             plan: Arc::clone(plan),
@@ -372,7 +353,8 @@ impl<'py> Attached<'_, 'py> {
             hooks: Arc::clone(&handler.hooks),
             outstanding: Arc::clone(&handler.outstanding),
             ticket: Ticket::new(handler.outstanding.mailbox()),
-            request: Retained::new(request),
+            request: Arc::new(Retained::new(request)),
+            injected: begun.injected.as_ref().map(|injected| injected.clone().unbind()),
             ended: None,
         })
     }
@@ -381,20 +363,21 @@ impl<'py> Attached<'_, 'py> {
         &mut self,
         plan: &Plan,
         result: PyResult<Bound<'py, PyAny>>,
-        task: Option<&Bound<'py, PyAny>>,
+        begun: &Begun<'py>,
         request: &Request<'_>,
         answer: &mut Answer<'_>,
     ) -> Outcome {
         let Attached { py, handler } = self;
         let (py, scratch) = (*py, &mut handler.scratch);
-        let sent = match Reply::new(plan, &handler.types, &handler.hooks, py, result, scratch) {
+        let injected = begun.injected.as_ref();
+        let sent = match Reply::new(plan, &handler.types, &handler.hooks, py, result, injected, scratch) {
             Reply::Json { status } => answer.json(status, scratch),
             Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
             Reply::Object(hook, object) => {
                 bound_scratch(scratch);
                 // What failed before the call, for want of memory, has left them.
                 handler.arguments.clear(py);
-                return self.later_by(hook, request, Some((object, context_of(task))));
+                return self.later_by(hook, request, Some((object, context_of(begun.task.as_ref()))));
             }
         };
         bound_scratch(scratch);
@@ -411,6 +394,31 @@ impl<'py> Attached<'_, 'py> {
         self.later_by(Hook::App, request, None)
     }
 
+    /// A plan whose request passes through more than its plan: the app's middleware, or a `Request` object.
+    fn hand_to_leaf(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        if self.is_overloaded() {
+            return self.overloaded(answer);
+        }
+        let (py, handler) = (self.py, &mut self.handler);
+        handler.publisher.describe(request);
+        handler.start_clock();
+        let retained = Arc::new(Retained::new(request));
+        let started = handler.asyncio.show(py).and_then(|()| {
+            let parts = Parts {
+                plan: Arc::clone(plan),
+                types: Arc::clone(&handler.types),
+                calls: Arc::clone(&handler.calls),
+                running: handler.asyncio.running(),
+                request: Arc::clone(&retained),
+                params: request.params.retained(),
+            };
+            let matched = Py::new(py, Matched::new(parts))?.into_any();
+            let stack = handler.hooks.of(Hook::Stack);
+            handler.outstanding.exchanges.begin(py, retained, stack, Some((matched, None)), None)
+        });
+        outcome_of(py, started)
+    }
+
     /// Hands the request to one of the hooks, which answers through an exchange.
     fn later_by(
         &mut self,
@@ -422,16 +430,10 @@ impl<'py> Attached<'_, 'py> {
         self.handler.start_clock();
         let hooks = Arc::clone(&self.handler.hooks);
         let started = self.handler.asyncio.show(py).and_then(|()| {
-            self.handler.outstanding.exchanges.begin(py, Retained::new(request), hooks.of(hook), argument, None)
+            let retained = Arc::new(Retained::new(request));
+            self.handler.outstanding.exchanges.begin(py, retained, hooks.of(hook), argument, None)
         });
-        match started {
-            Ok(()) => Outcome::Later,
-            Err(error) => {
-                // Our own Python failed, not the app's, whose errors the hook logs. The worker answers with a 500.
-                error.write_unraisable(py, None);
-                Outcome::Answered
-            }
-        }
+        outcome_of(py, started)
     }
 
     /// Whether a path that no route has is answered here: only if the app has got no further routes since its start.
@@ -444,6 +446,26 @@ impl<'py> Attached<'_, 'py> {
                 .call0()
                 .and_then(|changed| changed.is_truthy())
                 .is_ok_and(|changed| !changed)
+    }
+}
+
+/// What a call of a function has made that its answer needs.
+#[derive(Default)]
+struct Begun<'py> {
+    /// Of an `async def`.
+    task: Option<Bound<'py, PyAny>>,
+    /// The `Response` that was an argument.
+    injected: Option<Bound<'py, PyAny>>,
+}
+
+fn outcome_of(py: Python<'_>, started: PyResult<()>) -> Outcome {
+    match started {
+        Ok(()) => Outcome::Later,
+        Err(error) => {
+            // Our own Python failed, not the app's, whose errors the hook logs. The worker answers with a 500.
+            error.write_unraisable(py, None);
+            Outcome::Answered
+        }
     }
 }
 

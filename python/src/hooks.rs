@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 pub struct Hooks {
     /// `app(exchange)`: starts the app's own ASGI call.
     pub app: Py<PyAny>,
+    /// `stack(exchange, matched, context)`: starts the app's own ASGI call, with a plan for its innermost part.
+    pub stack: Py<PyAny>,
     /// `respond(exchange, response, context)`: starts a response object's ASGI call.
     pub respond: Py<PyAny>,
     /// `raised(exchange, exception, context)`: starts what the app does about an exception of a handler.
@@ -35,6 +37,8 @@ pub struct Hooks {
 pub enum Hook {
     /// `Hooks::app`
     App,
+    /// `Hooks::stack`
+    Stack,
     /// `Hooks::respond`
     Respond,
     /// `Hooks::raised`
@@ -46,6 +50,7 @@ impl Hooks {
     pub fn of(&self, hook: Hook) -> &Py<PyAny> {
         match hook {
             Hook::App => &self.app,
+            Hook::Stack => &self.stack,
             Hook::Respond => &self.respond,
             Hook::Raised => &self.raised,
         }
@@ -56,6 +61,7 @@ impl Hooks {
         let hook = |name: &str| -> PyResult<Py<PyAny>> { Ok(hooks.getattr(name)?.unbind()) };
         Ok(Self {
             app: hook("app")?,
+            stack: hook("stack")?,
             respond: hook("respond")?,
             raised: hook("raised")?,
             http_response: hook("http_response")?,

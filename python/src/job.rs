@@ -1,9 +1,12 @@
 //! A function's call in a thread of the worker's pool: what it takes there, how it is measured, and how it comes back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use turboapi_core::standing::Seen;
 use turboapi_platform::doorbell;
@@ -31,13 +34,30 @@ impl Doorbell {
 pub struct Returns {
     /// None once the worker has ended: a job that comes later would keep itself alive here.
     jobs: Mutex<Option<Vec<Py<Job>>>>,
+    /// Jobs that are in threads, or wait for one. Only the worker's own thread counts.
+    out_count: AtomicUsize,
     bell: Arc<doorbell::Doorbell>,
 }
 
 impl Returns {
     /// Of the worker that answers to this bell.
     pub fn new(bell: Arc<doorbell::Doorbell>) -> Self {
-        Self { jobs: Mutex::new(Some(Vec::new())), bell }
+        Self { jobs: Mutex::new(Some(Vec::new())), out_count: AtomicUsize::new(0), bell }
+    }
+
+    /// Whether any job is in a thread, or waits for one.
+    pub fn awaits_any(&self) -> bool {
+        self.out_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// A job is handed to the threads by `pool` (`Hooks::pool`).
+    ///
+    /// # Errors
+    /// There is no thread, and none can be had.
+    pub fn send_out(&self, job: &Bound<'_, Job>, pool: &Py<PyAny>) -> PyResult<()> {
+        pool.bind(job.py()).call1((job,))?;
+        self.out_count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The worker ends: what has come and what will is let go.
@@ -48,7 +68,9 @@ impl Returns {
 
     /// Takes those that have come, in order.
     pub fn take(&self) -> Vec<Py<Job>> {
-        lock(&self.jobs).as_mut().map(std::mem::take).unwrap_or_default()
+        let jobs = lock(&self.jobs).as_mut().map(std::mem::take).unwrap_or_default();
+        self.out_count.fetch_sub(jobs.len(), Ordering::Relaxed);
+        jobs
     }
 }
 
@@ -56,9 +78,17 @@ impl Returns {
 #[pyclass(frozen, module = "turboapi._core")]
 pub struct Job {
     plan: Arc<Plan>,
-    completion: Py<Completion>,
+    waiter: Waiter,
     returns: Arc<Returns>,
     state: Mutex<State>,
+}
+
+/// Who goes on when a job is done.
+pub enum Waiter {
+    /// A request without a task of its own: this answers it.
+    Request(Py<Completion>),
+    /// A task, by the asyncio future that it waits for. It takes the result itself (`Job::result`).
+    Task(Py<PyAny>),
 }
 
 struct State {
@@ -74,10 +104,10 @@ impl Job {
         plan: Arc<Plan>,
         context: Py<PyAny>,
         arguments: Vec<Py<PyAny>>,
-        completion: Py<Completion>,
+        waiter: Waiter,
         returns: Arc<Returns>,
     ) -> Self {
-        Self { plan, completion, returns, state: Mutex::new(State { context: Some(context), arguments, result: None }) }
+        Self { plan, waiter, returns, state: Mutex::new(State { context: Some(context), arguments, result: None }) }
     }
 
     /// The route's.
@@ -85,14 +115,32 @@ impl Job {
         &self.plan
     }
 
-    /// What answers the request.
-    pub fn completion(&self) -> &Py<Completion> {
-        &self.completion
+    /// How its call was seen; None if it was never made.
+    pub fn seen(&self) -> Option<Seen> {
+        lock(&self.state).result.as_ref().map(|(_, seen)| *seen)
     }
 
-    /// What the function returned or raised, and how its call was seen.
-    pub fn take_result(&self) -> Option<(PyResult<Py<PyAny>>, Seen)> {
-        lock(&self.state).result.take()
+    /// Lets whoever waits for it go on.
+    pub fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.waiter {
+            Waiter::Request(completion) => {
+                if let Some(result) = self.take_result() {
+                    completion.get().answer(py, result.map(|value| value.into_bound(py)), None);
+                }
+            }
+            Waiter::Task(future) => {
+                let future = future.bind(py);
+                // Its task may have been cancelled meanwhile.
+                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                    future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_result(&self) -> Option<PyResult<Py<PyAny>>> {
+        lock(&self.state).result.take().map(|(result, _)| result)
     }
 
     fn call(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -101,7 +149,7 @@ impl Job {
             (state.context.take(), std::mem::take(&mut state.arguments))
         };
         let Some(context) = context else {
-            return Err(pyo3::exceptions::PyRuntimeError::new_err("a job is run once"));
+            return Err(PyRuntimeError::new_err("a job is run once"));
         };
         let mut arguments = Arguments::default();
         for value in values {
@@ -129,6 +177,21 @@ impl Job {
         job.returns.bell.ring();
     }
 
+    /// The asyncio future that is done when the function has returned or raised; None if no task waits for it.
+    #[getter]
+    fn future(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &self.waiter {
+            Waiter::Task(future) => Some(future.clone_ref(py)),
+            Waiter::Request(_) => None,
+        }
+    }
+
+    /// What the function has returned, or raises what it has raised. Once, when `future` is done.
+    fn result(&self) -> PyResult<Py<PyAny>> {
+        self.take_result()
+            .unwrap_or_else(|| Err(PyRuntimeError::new_err("the job is not done, or its result was taken")))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // The lock is held for moments only, and never while Python runs; a collection that comes then sees it next time.
         if let Ok(state) = self.state.try_lock() {
@@ -140,7 +203,10 @@ impl Job {
                 visit.call(value)?;
             }
         }
-        visit.call(&self.completion)
+        match &self.waiter {
+            Waiter::Request(completion) => visit.call(completion),
+            Waiter::Task(future) => visit.call(future),
+        }
     }
 
     fn __clear__(&self) {

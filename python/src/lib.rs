@@ -8,6 +8,8 @@ mod serve;
 mod limits;
 mod router;
 mod handler;
+mod leaf;
+mod calls;
 mod job;
 mod coroutine;
 mod asgi;
@@ -41,6 +43,8 @@ mod _core {
     use super::handoff::Handoff;
     #[pymodule_export]
     use super::job::{Doorbell, Job};
+    #[pymodule_export]
+    use super::leaf::Matched;
     #[pymodule_export]
     use super::limits::{Limit, connections_max, declared_limits};
     #[pymodule_export]

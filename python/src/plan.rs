@@ -33,14 +33,34 @@ pub struct Plan {
     pub serialize: Option<Py<PyAny>>,
     /// Makes JSON of any value, as FastAPI does without a response model.
     pub encode: Py<PyAny>,
+    /// Makes a response of a value and of the `Response` that the function was given, which has said something of it.
+    pub respond: Py<PyAny>,
     /// Method and path, for the log.
     pub label: String,
     /// Where the function runs, if it is no coroutine.
     pub standing: Arc<Standing>,
+    /// What the request meets on its way to the function.
+    pub place: Place,
+    /// Whether one of the arguments is the request itself.
+    pub takes_connection: bool,
     parameters: Vec<Parameter>,
     body: Option<Body>,
+    /// Makes the `Response` that is an argument, empty.
+    make_response: Option<Py<PyAny>>,
     /// Names of all arguments, in the order in which they are pushed; none if there are none.
     names: Option<Py<PyTuple>>,
+}
+
+/// Where a route stands in its app.
+pub struct Place {
+    /// The router in whose place the plan runs, within the app's own ASGI call.
+    pub router: Py<PyAny>,
+    /// Whether the app has something around that router which each request has to pass.
+    pub is_within_stack: bool,
+    /// What the router writes into the scope: `(key, value)`.
+    pub marks: Vec<(Py<PyString>, Py<PyAny>)>,
+    /// For `path_params` of the scope: the names, and what makes their values of the texts; None: the text is the value.
+    pub path_params: Vec<(Py<PyString>, Option<Py<PyAny>>)>,
 }
 
 struct Parameter {
@@ -126,6 +146,12 @@ impl Plan {
             names.push(fields::value(&declared, "name")?);
             body = Some(Body { validate: fields::object(&declared, "validate")?.unbind() });
         }
+        let connection: Option<String> = fields::value(route, "connection")?;
+        let response: Option<String> = fields::value(route, "response")?;
+        let takes_connection = connection.is_some();
+        let make_response = if response.is_some() { hook("make_response")? } else { None };
+        names.extend(connection);
+        names.extend(response);
         // Interned, as the interpreter compares names by identity first.
         let names: Vec<_> = names.iter().map(|name| PyString::intern(py, name)).collect();
         let is_coroutine = fields::value(route, "is_coroutine")?;
@@ -138,6 +164,10 @@ impl Plan {
             render: hook("render")?,
             serialize: hook("serialize")?,
             encode: fields::object(route, "encode")?.unbind(),
+            respond: fields::object(route, "respond")?.unbind(),
+            place: Place::new(&fields::object(route, "place")?)?,
+            takes_connection,
+            make_response,
             label: fields::value(route, "label")?,
             standing,
             parameters,
@@ -156,7 +186,17 @@ impl Plan {
         self.body.is_some()
     }
 
-    /// Names of the arguments.
+    /// Whether its request is for the plan only when its body is complete. What stands around a plan may answer before.
+    pub fn wants_whole_body(&self) -> bool {
+        self.reads_body() && !self.place.is_within_stack && !self.takes_connection
+    }
+
+    /// The `Response` that is an argument, empty; None: there is no such argument.
+    pub fn make_response<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.make_response.as_ref().map(|make| make.bind(py).call0()).transpose()
+    }
+
+    /// Names of the arguments: of those that `fill` makes, then of the connection and the `Response`.
     pub fn names<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyTuple>> {
         self.names.as_ref().map(|names| names.bind(py))
     }
@@ -178,6 +218,26 @@ impl Plan {
             arguments.push(body.value(py, request)?);
         }
         Ok(())
+    }
+}
+
+impl Place {
+    fn new(place: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = place.py();
+        let mut marks = Vec::new();
+        for (key, value) in fields::value::<Vec<(String, Py<PyAny>)>>(place, "marks")? {
+            marks.push((PyString::intern(py, &key).unbind(), value));
+        }
+        let mut path_params = Vec::new();
+        for (name, convert) in fields::value::<Vec<(String, Option<Py<PyAny>>)>>(place, "path_params")? {
+            path_params.push((PyString::intern(py, &name).unbind(), convert));
+        }
+        Ok(Self {
+            router: fields::object(place, "router")?.unbind(),
+            is_within_stack: fields::value(place, "is_within_stack")?,
+            marks,
+            path_params,
+        })
     }
 }
 

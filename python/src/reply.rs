@@ -42,19 +42,33 @@ pub enum Reply {
 
 impl Reply {
     /// Makes an answer of what a function returned or raised. JSON goes to `scratch`, which is cleared first.
-    pub fn new(
+    pub fn new<'py>(
         plan: &Plan,
         types: &ResponseTypes,
         hooks: &Hooks,
-        py: Python<'_>,
-        result: PyResult<Bound<'_, PyAny>>,
+        py: Python<'py>,
+        result: PyResult<Bound<'py, PyAny>>,
+        injected: Option<&Bound<'py, PyAny>>,
         scratch: &mut Vec<u8>,
     ) -> Self {
-        match result.and_then(|value| from_value(plan, types, &value, scratch)) {
+        let made = result.and_then(|value| Made::new(plan, types, &value, injected, scratch));
+        let reply = made.and_then(|made| match made {
+            Made::Json => Ok(Self::Json { status: plan.status }),
+            Made::Response(response) => from_response(types, &response),
+        });
+        match reply {
             Ok(reply) => reply,
             Err(exception) => from_exception(types, hooks, py, exception),
         }
     }
+}
+
+/// What was made of the value that a function returned.
+pub enum Made<'py> {
+    /// JSON bytes, in the buffer that was given, for an answer with the plan's own status and no further headers.
+    Json,
+    /// A `Response`.
+    Response(Bound<'py, PyAny>),
 }
 
 /// Starlette's response classes: which are known to be their bytes and nothing else.
@@ -73,7 +87,8 @@ impl ResponseTypes {
         value.is_instance(self.base.bind(value.py()))
     }
 
-    fn is_plain(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Whether it is sent as status, headers and body, and nothing comes of it after that.
+    pub fn is_plain(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         let class = value.get_type();
         if !self.plain.iter().any(|plain| plain.is(&class)) {
             return Ok(false);
@@ -82,25 +97,55 @@ impl ResponseTypes {
     }
 }
 
-fn from_value(plan: &Plan, types: &ResponseTypes, value: &Bound<'_, PyAny>, scratch: &mut Vec<u8>) -> PyResult<Reply> {
-    let py = value.py();
-    scratch.clear();
-    if plan.writes_plain_json() {
-        if json::write(value, scratch).is_ok() {
-            return Ok(Reply::Json { status: plan.status });
-        }
+impl<'py> Made<'py> {
+    /// Of a function's value, and of the `Response` that it was given as an argument, if it asked for one. JSON goes to
+    /// `scratch`, which is cleared first.
+    ///
+    /// # Errors
+    /// What FastAPI would have raised, with a note for the log.
+    pub fn new(
+        plan: &Plan,
+        types: &ResponseTypes,
+        value: &Bound<'py, PyAny>,
+        injected: Option<&Bound<'py, PyAny>>,
+        scratch: &mut Vec<u8>,
+    ) -> PyResult<Self> {
+        let py = value.py();
         scratch.clear();
+        if let Some(injected) = injected {
+            if types.is_response(value)? {
+                return Ok(Self::Response(value.clone()));
+            }
+            if has_said_something(injected)? {
+                let response = plan.respond.bind(py).call1((value, injected));
+                return response.map(Self::Response).map_err(|error| noted(plan, value, error));
+            }
+        }
+        if plan.writes_plain_json() {
+            if json::write(value, scratch).is_ok() {
+                return Ok(Self::Json);
+            }
+            scratch.clear();
+        }
+        if types.is_response(value)? {
+            return Ok(Self::Response(value.clone()));
+        }
+        if let Some(render) = &plan.render {
+            let response = render.bind(py).call1((value,));
+            return response.map(Self::Response).map_err(|error| noted(plan, value, error));
+        }
+        let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
+        let body = encode.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?;
+        scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
+        Ok(Self::Json)
     }
-    if types.is_response(value)? {
-        return from_response(types, value);
-    }
-    if let Some(render) = &plan.render {
-        return from_response(types, &render.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?);
-    }
-    let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
-    let body = encode.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?;
-    scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
-    Ok(Reply::Json { status: plan.status })
+}
+
+/// Whether a function has set a status or a header of the `Response` that it was given.
+fn has_said_something(injected: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = injected.py();
+    Ok(!injected.getattr(intern!(py, "status_code"))?.is_none()
+        || injected.getattr(intern!(py, "raw_headers"))?.len()? > 0)
 }
 
 /// The same exception, with a note for the log that says of which route and which value no answer could be made.

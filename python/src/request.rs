@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use turboapi_core::http::head::{Head, Method};
 use turboapi_core::request::{Origin, Request, RequestId};
+use turboapi_core::router::{Match, Params};
 
 /// An owned copy of a request: head, decoded path, what is here of the body.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Retained {
     body: Box<[u8]>,
     is_body_complete: bool,
     origin: Origin,
+    matched: Match,
 }
 
 impl Retained {
@@ -31,6 +33,41 @@ impl Retained {
             body: request.body.into(),
             is_body_complete: request.is_body_complete,
             origin: *request.origin,
+            matched: request.matched,
+        }
+    }
+
+    /// The same request with another query and other header lines, without its body. `None` if they are too long.
+    pub fn with_fields<'b>(
+        &self,
+        query: &[u8],
+        fields: impl IntoIterator<Item = (&'b [u8], &'b [u8])>,
+    ) -> Option<Self> {
+        let (head, head_bytes) = self.head.with_fields(query, fields)?;
+        Some(Self {
+            id: self.id,
+            head,
+            head_bytes: head_bytes.into(),
+            path: self.path.clone(),
+            body: Box::default(),
+            is_body_complete: false,
+            origin: self.origin,
+            matched: self.matched,
+        })
+    }
+
+    /// As a plan reads it, with this as its whole body.
+    pub fn with_body<'r>(&'r self, params: &'r Params, body: &'r [u8]) -> Request<'r> {
+        Request {
+            id: self.id,
+            head: &self.head,
+            head_bytes: &self.head_bytes,
+            path: &self.path,
+            matched: self.matched,
+            params,
+            body,
+            is_body_complete: true,
+            origin: &self.origin,
         }
     }
 

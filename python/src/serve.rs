@@ -188,7 +188,8 @@ impl<P: Platform> Server<P> {
         // While calls are out in threads these want the interpreter, and would wait for it until its switch interval is over. Of
         // threads that are not ours we know when they ring.
         self.rung_turns = self.rung_turns.saturating_sub(1);
-        let lets_go = self.rung_turns > 0 || self.handler.as_ref().is_some_and(|handler| handler.jobs_count > 0);
+        let lets_go =
+            self.rung_turns > 0 || self.handler.as_ref().is_some_and(|handler| handler.calls.returns.awaits_any());
         // PERF: while there is work, look for more without letting go of the interpreter.
         let polls = wait == Wait::Poll || (1..BUSY_TURNS_MAX).contains(&self.busy_turns);
         if polls && lets_go {
@@ -340,7 +341,7 @@ impl<P: Platform> Serve for Server<P> {
                 handler.tell_refusals(py, refusals);
             }
             handler.outstanding.close();
-            handler.returns.close();
+            handler.calls.returns.close();
         }
         detached(py, || worker.finish(FINISH_PATIENCE))
     }

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import HTTPConnection
 from starlette.routing import Host, Mount, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
@@ -182,6 +183,8 @@ def test_same_schema_as_fastapi(big_app: FastAPI, big_table: dict[tuple[str, tup
         }
         assert fields.keys() == {read.name for read in (*route.parameters, *filter(None, [route.body]))}
         for argument in routes.inspect.signature(route.endpoint, eval_str=True).parameters.values():
+            if argument.name in (route.connection, route.response):
+                continue
             declared = arguments._declaration(argument, set(context.param_convertors))
             assert not isinstance(declared, str)
             info, annotation, is_given = declared
@@ -212,6 +215,18 @@ def request_argument(r: Request) -> None: ...
 
 
 def response_argument(r: Response) -> None: ...
+
+
+def connection_argument(c: HTTPConnection) -> None: ...
+
+
+def request_by_default(r: Request = None) -> None: ...  # type: ignore[assignment]
+
+
+def two_requests(a: Request, b: HTTPConnection) -> None: ...
+
+
+def response_subclass(r: HTMLResponse) -> None: ...
 
 
 def several(q: list[int] = Query()) -> None: ...
@@ -258,8 +273,9 @@ class CustomRoute(APIRoute):
     [
         (generator, {}, "generator"),
         (depends, {}, "a: Depends"),
-        (request_argument, {}, "r: Request"),
-        (response_argument, {}, "r: Response"),
+        (request_by_default, {}, "r: Request"),
+        (two_requests, {}, "b: a second argument for the connection"),
+        (response_subclass, {}, "r: HTMLResponse"),
         (several, {}, "more than one value"),
         (two_bodies, {"methods": ["POST"]}, "several body"),
         (embedded, {"methods": ["POST"]}, "embedded"),
@@ -355,8 +371,8 @@ def test_included_response_class() -> None:
     assert isinstance(entry.native.render("<p>"), HTMLResponse)
 
 
-def _with(change: Any, **options: Any) -> FastAPI:
-    app = FastAPI(openapi_url=None, **options)
+def _with(change: Any, kind: type[FastAPI] = FastAPI, **options: Any) -> FastAPI:
+    app = kind(openapi_url=None, **options)
     app.add_api_route("/", no_arguments)
     change(app)
     return app
@@ -373,20 +389,50 @@ class OwnRouter(APIRouter):
 @pytest.mark.parametrize(
     ("app", "reason"),
     [
-        (_with(lambda app: app.middleware("http")(generator)), "middleware"),
-        (_with(lambda app: setattr(app, "root_path", "/x")), "root_path"),
-        (_with(lambda app: setattr(app, "middleware_stack", object())), "middleware stack"),
-        (_with(lambda app: setattr(app, "build_middleware_stack", object())), "build_middleware_stack"),
         (_with(lambda app: setattr(app.router, "app", object())), "APIRouter.app"),
         (_with(lambda app: setattr(app.router, "middleware_stack", object())), "router has middleware"),
         (_with(lambda app: app.include_router(OwnRouter(), prefix="/x")), "OwnRouter.matches"),
-        (OwnCall(), "OwnCall.__call__"),
     ],
 )
 def test_opaque_app(app: FastAPI, reason: str) -> None:
     entries = compile_app(app)
     assert all(entry.native is None and reason in entry.reason for entry in entries)
     assert entries[-1][:3] == ("", (), "prefix")
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        (_with(lambda app: app.middleware("http")(generator)), "middleware"),
+        (_with(lambda app: setattr(app, "root_path", "/x")), "root_path"),
+        (_with(lambda app: setattr(app, "middleware_stack", object())), "middleware stack"),
+        (_with(lambda app: setattr(app, "build_middleware_stack", object())), "build_middleware_stack"),
+        (_with(lambda app: None, kind=OwnCall), "OwnCall.__call__"),
+    ],
+)
+def test_app_around_its_router(app: FastAPI, reason: str) -> None:
+    """What stands around the router is passed by each request, and by what no route matches; the routes are native within."""
+    first, last = compile_app(app)
+    assert first.native is not None and first.native.place.is_within_stack and first.native.place.router is app.router
+    assert last[:3] == ("", (), "prefix") and last.native is None and reason in last.reason
+
+
+def test_nothing_around_the_router() -> None:
+    (entry,) = compile_app(_with(lambda app: None))
+    assert entry.native is not None and not entry.native.place.is_within_stack
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "connection", "response"),
+    [
+        (request_argument, "r", None),
+        (connection_argument, "c", None),
+        (response_argument, None, "r"),
+    ],
+)
+def test_arguments_that_are_given(endpoint: Any, connection: str | None, response: str | None) -> None:
+    native = one(endpoint).native
+    assert native is not None and (native.connection, native.response) == (connection, response)
 
 
 def test_max_body_size() -> None:

@@ -127,6 +127,40 @@ class Job:
 
     def run(self) -> None:
         """Calls the function, and tells the worker. In any thread, once."""
+    @property
+    def future(self) -> Any:
+        """The asyncio future that is done when the function has returned or raised; None if no task waits for it."""
+    def result(self) -> Any:
+        """What the function has returned, or raises what it has raised. Once, when `future` is done."""
+
+@final
+class Matched:
+    """One request, and the plan of the route that Rust has found for it. Not made from Python."""
+
+    def remember(self, scope: dict[str, Any]) -> None:
+        """What a scope is made of, before anybody else has it. Called first, once."""
+    def is_for(self, router: Any, scope: dict[str, Any]) -> bool:
+        """Whether this router would find the same route for the scope as it is now, with the same parameters."""
+    @property
+    def reads_body(self) -> bool:
+        """Whether an argument is in the body."""
+    @property
+    def takes_connection(self) -> bool:
+        """Whether an argument is the request."""
+    def make_response(self) -> Any:
+        """A `Response` as an argument, for `call` and `answer`; None: there is no such argument."""
+    def call(self, scope: dict[str, Any], body: bytes | None, connection: Any, response: Any) -> tuple[str, Any] | None:
+        """Calls the function, with arguments from the request as the scope has it now.
+
+        Returns:
+            None: the request is not for the plan, and nothing has happened. Else `("value", result)`, `("awaitable", coroutine)` or
+            `("job", Job)`, whose result is still to come.
+        """
+    def answer(self, value: Any, response: Any) -> Any:
+        """What becomes of the function's value: `(status, header pairs, body)`, or a response that has to be called.
+
+        Raises what FastAPI would have raised.
+        """
 
 @final
 class Handoff:

@@ -19,7 +19,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
 from . import strangers
-from ._core import Exchange
+from ._core import Exchange, Matched
+from .plan.leaf import KEY
 
 logger = logging.getLogger("turboapi")
 
@@ -77,8 +78,15 @@ class Gateway:
         #: Requests that are being answered.
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, app: AsgiApp, exchange: Exchange, context: Context | None = None, **further: Any) -> None:
-        """Calls the app for this request: its first step at once, the rest as a task of the loop, in this context or a fresh copy."""
+    def start(
+        self, app: AsgiApp, exchange: Exchange, context: Context | None = None, matched: Matched | None = None, **further: Any
+    ) -> None:
+        """Calls the app for this request: its first step at once, the rest as a task of the loop, in this context or a fresh copy.
+
+        Args:
+            matched: what Rust has found, for the leaf that stands in the place of the app's router.
+            further: what else is in the scope.
+        """
         # The path is the client's: a proxy that serves the app under root_path has taken that off.
         scope: Scope = {
             "type": "http",
@@ -97,6 +105,9 @@ class Gateway:
             "state": self._request_state(),
             **further,
         }
+        if matched is not None:
+            scope[KEY] = matched
+            matched.remember(scope)
         task = asyncio.Task(self._run(app, scope, exchange), loop=self._loop, name=TASK_NAME, context=context, eager_start=True)
         if not task.done():
             self.tasks.add(task)

@@ -131,6 +131,29 @@ impl Head {
         *self = Self { headers, ..Self::default() };
     }
 
+    /// The same request with another query and other header lines, and the bytes that its ranges are of: what is left of a request
+    /// when something has changed it on its way. Its path, target and what was read from its old lines are empty.
+    ///
+    /// `None` if that is too much for a `Span`.
+    #[must_use]
+    pub fn with_fields<'b>(
+        &self,
+        query: &[u8],
+        fields: impl IntoIterator<Item = (&'b [u8], &'b [u8])>,
+    ) -> Option<(Self, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        let mut span = |part: &[u8]| {
+            let start = bytes.len();
+            bytes.extend_from_slice(part);
+            u32::try_from(bytes.len()).ok().map(|_| Span::new(start, bytes.len()))
+        };
+        let mut head = Self { minor_version: self.minor_version, query: span(query)?, ..Self::default() };
+        for (name, value) in fields {
+            head.headers.push(Header { name: span(name)?, value: span(value)? });
+        }
+        Some((head, bytes))
+    }
+
     /// The values of all headers of this name, in order. `name` is lower case.
     pub fn values<'b>(&self, bytes: &'b [u8], name: &[u8]) -> impl Iterator<Item = &'b [u8]> {
         self.headers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI
 from fastapi.datastructures import DefaultPlaceholder
@@ -35,8 +35,16 @@ def encode(value: object) -> bytes:
     return bytes(JSONResponse(jsonable_encoder(value)).body)
 
 
-def renderers(context: Any, label: str) -> tuple[Callable[[object], Response] | None, Callable[[object], bytes] | None]:
-    """`render` and `serialize` of the plan."""
+class Renderers(NamedTuple):
+    """What makes answers of a route's values: the plan's fields of the same names."""
+
+    render: Callable[[object], Response] | None
+    serialize: Callable[[object], bytes] | None
+    respond: Callable[[object, Response], Response]
+
+
+def renderers(context: Any, label: str) -> Renderers:
+    """Those of a route. `context` is FastAPI's; `label` is for messages: method and path."""
     declared = context.response_class
     is_default = isinstance(declared, DefaultPlaceholder)
     response_class = declared.value if is_default else declared
@@ -45,23 +53,35 @@ def renderers(context: Any, label: str) -> tuple[Callable[[object], Response] | 
     options: dict[str, Any] = {"background": None} if status_code is None else {"background": None, "status_code": status_code}
     convert = _serializer(context, label, to_bytes=is_default) if has_model else jsonable_encoder
 
-    if ((is_default and has_model) or response_class is JSONResponse) and not _is_bodiless(status_code or 200):
-        if not has_model:
-            return None, None
-        return None, convert if is_default else lambda value: bytes(JSONResponse(convert(value)).body)
-
     if is_default and has_model:
-        make: Callable[[Any], Response] = functools.partial(Response, media_type="application/json", **options)
+        make: Callable[..., Response] = functools.partial(Response, media_type="application/json", **options)
     else:
         make = functools.partial(response_class, **options)
 
-    def render(value: object) -> Response:
-        response = make(convert(value))
+    def render(value: object, **said: int) -> Response:
+        response = make(convert(value), **said)
         if _is_bodiless(response.status_code):
             response.body = b""
         return response
 
-    return render, None
+    def respond(value: object, injected: Response) -> Response:
+        response = render(value, status_code=injected.status_code) if injected.status_code else render(value)
+        response.headers.raw.extend(injected.headers.raw)
+        return response
+
+    if ((is_default and has_model) or response_class is JSONResponse) and not _is_bodiless(status_code or 200):
+        if not has_model:
+            return Renderers(None, None, respond)
+        return Renderers(None, convert if is_default else lambda value: bytes(JSONResponse(convert(value)).body), respond)
+    return Renderers(render, None, respond)
+
+
+def make_response() -> Response:
+    """What FastAPI gives to an argument of type `Response`: no status, no headers."""
+    response = Response()
+    del response.headers["content-length"]
+    response.status_code = None  # type: ignore[assignment]
+    return response
 
 
 def _is_bodiless(status_code: int) -> bool:

@@ -28,7 +28,7 @@ from pydantic_core import PydanticUndefined
 from starlette import convertors
 from starlette.background import BackgroundTasks
 from starlette.datastructures import UploadFile
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from typing_inspection.typing_objects import is_typealiastype
 
@@ -63,19 +63,45 @@ class Body:
     validate: Callable[[object], object]
 
 
-def read_arguments(context: Any) -> tuple[tuple[Parameter, ...], Body | None] | str:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An argument that says nothing of its own: the request itself, or a response whose status and headers count."""
+
+    name: str
+    kind: Literal["connection", "response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """All arguments of an endpoint."""
+
+    parameters: tuple[Parameter, ...]
+    body: Body | None
+    connection: str | None
+    """Name of the argument that is the request (`Request` or `HTTPConnection`)."""
+    response: str | None
+    """Name of the argument that is an empty `Response`."""
+
+
+def read_arguments(context: Any) -> Arguments | str:
     """All arguments of a route's endpoint, or why they are not for a plan. `context` is FastAPI's of the route."""
     endpoint = context.endpoint
     path_names = set(context.param_convertors)
     signature = inspect.signature(endpoint, eval_str=True)
     parameters: list[Parameter] = []
     bodies: list[Body] = []
+    given: dict[str, str] = {}
     for argument in signature.parameters.values():
         read = _read_argument(argument, path_names)
         if isinstance(read, str):
             return f"{argument.name}: {read}"
         if isinstance(read, Body):
             bodies.append(read)
+            continue
+        if isinstance(read, Given):
+            if read.kind in given:
+                return f"{argument.name}: a second argument for the {read.kind}"
+            given[read.kind] = read.name
             continue
         if read.source == "path":
             if read.wire_name not in path_names:
@@ -84,10 +110,12 @@ def read_arguments(context: Any) -> tuple[tuple[Parameter, ...], Body | None] | 
         parameters.append(read)
     if len(bodies) > 1:
         return "several body parameters"
-    return _disagreement(context, parameters, bodies) or (tuple(parameters), bodies[0] if bodies else None)
+    connection, response = given.get("connection"), given.get("response")
+    arguments = Arguments(tuple(parameters), bodies[0] if bodies else None, connection, response)
+    return _disagreement(context, parameters, bodies, arguments) or arguments
 
 
-def _disagreement(context: Any, parameters: Sequence[Parameter], bodies: Sequence[Body]) -> str:
+def _disagreement(context: Any, parameters: Sequence[Parameter], bodies: Sequence[Body], arguments: Arguments) -> str:
     """What FastAPI itself made of the signature, where it lets us see it, has to be the same."""
     dependant = getattr(context, "dependant", None)
     if dependant is None:
@@ -105,6 +133,9 @@ def _disagreement(context: Any, parameters: Sequence[Parameter], bodies: Sequenc
             return f"{source} parameters are read as {theirs}"
     if [body.name for body in bodies] != [field.name for field in dependant.body_params]:
         return "body parameters are read in another way"
+    theirs = {getattr(dependant, f"{kind}_param_name") for kind in ("request", "http_connection", "response")} - {None}
+    if theirs != {arguments.connection, arguments.response} - {None}:
+        return f"request and response are the arguments {sorted(theirs)}"
     return ""
 
 
@@ -112,10 +143,16 @@ _SPECIAL = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
 _SOURCES: dict[type, Source] = {params.Path: "path", params.Query: "query", params.Header: "header", params.Cookie: "cookie"}
 
 
-def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Parameter | Body | str:
+def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Parameter | Body | Given | str:
     """One argument as FastAPI's `analyze_param` reads it, or why it is not for a plan."""
     if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
         return f"{argument.kind.description} argument"
+    # By exact class and without more: what Annotated or a default adds to these is for FastAPI to say.
+    if argument.name not in path_names and argument.default is inspect.Parameter.empty:
+        if argument.annotation in (Request, HTTPConnection):
+            return Given(argument.name, "connection")
+        if argument.annotation is Response:
+            return Given(argument.name, "response")
     declared = _declaration(argument, path_names)
     if isinstance(declared, str):
         return declared

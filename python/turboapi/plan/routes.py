@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -30,8 +30,23 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
-from .answers import encode, http_exception_is_plain, renderers
+from .answers import encode, http_exception_is_plain, make_response, renderers
 from .arguments import Body, Parameter, read_arguments
+from .leaf import Leaf
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a route stands in its app."""
+
+    router: Any
+    """In whose place the plan runs, within the app's own ASGI call (leaf.py)."""
+    is_within_stack: bool
+    """Whether each request has to pass something around that router: middleware, or what the app's class does."""
+    marks: list[tuple[str, Any]]
+    """What the router writes into the scope when it has found the route: key and value."""
+    path_params: list[tuple[str, Callable[[str], Any] | None]]
+    """For the scope's `path_params`: each name of the template, in order, and what makes its value of the text; None: nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,14 @@ class NativeRoute:
     """A response model is declared: validate, then JSON. Raises ResponseValidationError."""
     encode: Callable[[object], bytes]
     """No response model: the exact slow way for what the native JSON writer does not know. Raises what FastAPI raises."""
+    respond: Callable[[object, Response], Response]
+    """The whole answer where the endpoint has set a status or headers of the `Response` that it was given."""
+    connection: str | None
+    """Name of the argument that is the request."""
+    response: str | None
+    """Name of the argument that is a `Response` to be filled in."""
+    make_response: Callable[[], Response]
+    place: Place
     blocking: bool | None
     """Whether the endpoint may hold its thread; None: the server's inline budget decides."""
     label: str
@@ -81,8 +104,10 @@ def compile_app(app: FastAPI) -> list[Entry]:
     the table ends with an entry for every path. WebSocket routes are left out, as they never match an HTTP request.
     """
     reason = _app_reason(app)
-    table = [entry if not reason else entry._replace(native=None, reason=reason) for entry in _entries(app)]
-    rest = reason or _unmatched_reason(app)
+    around = _around_reason(app)
+    entries = _entries(app, is_within_stack=bool(around))
+    table = [entry if not reason else entry._replace(native=None, reason=reason) for entry in entries]
+    rest = reason or around or _unmatched_reason(app)
     if rest:
         table.append(_everything(rest))
     return table
@@ -93,6 +118,16 @@ def compile_app(app: FastAPI) -> list[Entry]:
 
 def _app_reason(app: FastAPI) -> str:
     """Why no route of this app may be native, or ""."""
+    if type(app.router.middleware_stack) is not Leaf and getattr(app.router.middleware_stack, "__func__", None) is not APIRouter.app:
+        return "the router has middleware"
+    telemetry = getattr(app, "_native_telemetry", None)
+    if telemetry is not None and telemetry.enabled():
+        return "telemetry is switched on"
+    return _router_reason(app.router) or _patched_reason(_PATCHED_WITHIN)
+
+
+def _around_reason(app: FastAPI) -> str:
+    """What stands around the app's router that each request has to pass, or ""."""
     kind = type(app)
     for name in ("__call__", "build_middleware_stack"):
         if getattr(kind, name) is not getattr(FastAPI, name) or name in vars(app):
@@ -101,16 +136,11 @@ def _app_reason(app: FastAPI) -> str:
         return "the app has middleware"
     if type(app.middleware_stack) not in (types.NoneType, ServerErrorMiddleware):
         return "the app's middleware stack was replaced"
-    if getattr(app.router.middleware_stack, "__func__", None) is not APIRouter.app:
-        return "the router has middleware"
     if app.root_path:
         return "the app has a root_path"
     if getattr(app, "max_body_size", None) is not None:
         return "the app has a max_body_size"
-    telemetry = getattr(app, "_native_telemetry", None)
-    if telemetry is not None and telemetry.enabled():
-        return "telemetry is switched on"
-    return _router_reason(app.router) or _patched_reason()
+    return _patched_reason(_PATCHED_AROUND)
 
 
 def _router_reason(router: Any) -> str:
@@ -126,21 +156,26 @@ def _included(router: Any) -> Iterator[Any]:
     return (route.original_router for route in router.routes if hasattr(route, "original_router"))
 
 
-_PATCHED_BY_TRACERS = (
+#: What tracers and profilers replace. A plan runs in the place of these, which would not be called:
+_PATCHED_WITHIN = (
     (fastapi.routing, ("get_request_handler", "request_response", "run_endpoint_function", "serialize_response", "solve_dependencies")),
     (APIRoute, ("get_route_handler", "handle", "matches")),
     (APIRouter, ("app", "handle", "matches")),
+)
+
+#: These are around it.
+_PATCHED_AROUND = (
     (FastAPI, ("__call__", "build_middleware_stack")),
-    (Starlette, ("__call__",)),
+    (Starlette, ("__call__", "build_middleware_stack")),
     (Router, ("__call__",)),
     (ExceptionMiddleware, ("__call__",)),
     (ServerErrorMiddleware, ("__call__",)),
 )
 
 
-def _patched_reason() -> str:
-    """Tracers and profilers replace these functions; a native route would go past them unseen."""
-    for owner, names in _PATCHED_BY_TRACERS:
+def _patched_reason(known: Sequence[tuple[Any, Sequence[str]]]) -> str:
+    """Which of these functions is not FastAPI's or Starlette's own any more, or ""."""
+    for owner, names in known:
         for name in names:
             function = getattr(owner, name, None)
             if function is None:
@@ -174,9 +209,9 @@ def _everything(reason: str) -> Entry:
     return Entry("", (), "prefix", None, reason)
 
 
-def _entries(app: FastAPI) -> Iterator[Entry]:
+def _entries(app: FastAPI, is_within_stack: bool) -> Iterator[Entry]:
     for context in iter_route_contexts(app.router.routes):
-        entry = _entry(context)
+        entry = _entry(context, app.router, is_within_stack)
         if entry is None:
             continue
         if entry.kind == "prefix" and isinstance(context.original_route, Mount):
@@ -188,13 +223,13 @@ def _limited(app: Any, mount: Entry) -> Iterator[Entry]:
     """The routes of a mounted app, if any of them has a limit of its own: `_core` has to know it before it calls anybody."""
     if not isinstance(app, FastAPI) or "{" in mount.template:
         return
-    entries = list(_entries(app))
+    entries = list(_entries(app, is_within_stack=True))
     if any(entry.body_bytes_max is not None for entry in entries):
         for entry in entries:
             yield entry._replace(template=mount.template + entry.template, native=None, reason=mount.reason)
 
 
-def _entry(context: Any) -> Entry | None:
+def _entry(context: Any, router: Any, is_within_stack: bool) -> Entry | None:
     original = context.original_route
     # FastAPI 0.141 hides the prefixed copy of an included Starlette route here; 0.165 gives its attributes directly.
     effective = getattr(context, "starlette_route", None) or context
@@ -213,7 +248,7 @@ def _entry(context: Any) -> Entry | None:
         return Entry(template, methods, "prefix", None, "mounted app")
     if not isinstance(original, APIRoute):
         return Entry(template, methods, "route", None, "Starlette route")
-    native = _compile_route(context, original, methods)
+    native = _compile_route(context, original, methods, router, is_within_stack)
     body_bytes_max = getattr(original, "turboapi_body_bytes_max", None)
     if isinstance(native, str):
         return Entry(template, methods, "route", None, native, body_bytes_max)
@@ -240,14 +275,14 @@ def _template_reason(route: Any, template: str) -> str:
     return ""
 
 
-def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...]) -> NativeRoute | str:
+def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], router: Any, is_within_stack: bool) -> NativeRoute | str:
     """The plan, or why there is none."""
     endpoint = context.endpoint
     reason = _route_reason(context, original) or _endpoint_reason(endpoint)
     if reason:
         return reason
     try:
-        return _plan(context, original, methods)
+        return _plan(context, original, methods, Place(router, is_within_stack, _marks(context, original), _path_params(context)))
     except Exception as error:
         # Names that cannot be resolved, types pydantic has no schema for: FastAPI itself has found its way, we need not.
         return f"not understood: {type(error).__name__}: {error}".splitlines()[0]
@@ -291,22 +326,38 @@ def _endpoint_reason(endpoint: Any) -> str:
     return ""
 
 
-def _plan(context: Any, original: APIRoute, methods: tuple[str, ...]) -> NativeRoute | str:
+def _marks(context: Any, original: APIRoute) -> list[tuple[str, Any]]:
+    return [("route", original), ("endpoint", context.endpoint)]
+
+
+def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
+    """The template's names in order, each with what makes its value. Starlette's own `str` and `path` leave the text as it is."""
+    as_they_are = (convertors.StringConvertor, convertors.PathConvertor)
+    return [
+        (name, None if type(convertor) in as_they_are else convertor.convert) for name, convertor in compile_path(context.path)[2].items()
+    ]
+
+
+def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Place) -> NativeRoute | str:
     read = read_arguments(context)
     if isinstance(read, str):
         return read
-    parameters, body = read
     label = f"{','.join(sorted(methods))} {context.path_format}"
-    render, serialize = renderers(context, label)
+    made = renderers(context, label)
     return NativeRoute(
         endpoint=context.endpoint,
         is_coroutine=inspect.iscoroutinefunction(context.endpoint),
-        parameters=parameters,
-        body=body,
+        parameters=read.parameters,
+        body=read.body,
         status_code=context.status_code or None,
-        render=render,
-        serialize=serialize,
+        render=made.render,
+        serialize=made.serialize,
         encode=encode,
+        respond=made.respond,
+        connection=read.connection,
+        response=read.response,
+        make_response=make_response,
+        place=place,
         blocking=getattr(original, "turboapi_blocking", None),
         label=label,
     )

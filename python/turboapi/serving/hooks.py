@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from .. import _core
 from ..asgi import Gateway
-from ..plan import answers, routes
+from ..plan import answers, leaf, routes
 from .pool import Pool
 
 logger = logging.getLogger("turboapi")
@@ -63,6 +63,7 @@ class Hooks:
         self._version = self._quick_version()
         # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
         self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
+        leaf.place(self._app.router)
         self._error_app = answers.error_app(self._app)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
@@ -71,6 +72,10 @@ class Hooks:
     def app(self, exchange: _core.Exchange) -> None:
         """No plan covers the request, or it does not fit its plan: the app's own ASGI call."""
         self._gateway.start(self._app, exchange)
+
+    def stack(self, exchange: _core.Exchange, matched: _core.Matched, context: Context | None) -> None:
+        """The app's own ASGI call, with a plan for its innermost part."""
+        self._gateway.start(self._app, exchange, context, matched)
 
     def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
         """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""

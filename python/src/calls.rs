@@ -1,0 +1,82 @@
+//! Where a plan's `def` is called, by its standing: on the worker's own thread, or in one of its pool's.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use turboapi_core::standing::Seen;
+use turboapi_platform::thread_time::ThreadTime;
+
+use crate::hooks::Hooks;
+use crate::interpreter::{Arguments, EnteredContext, copy_context};
+use crate::job::{Job, Returns, Waiter, seen_since};
+use crate::plan::Plan;
+
+/// One worker's.
+pub struct Calls {
+    /// Python's part.
+    pub hooks: Arc<Hooks>,
+    /// Where the calls in threads come back to.
+    pub returns: Arc<Returns>,
+    /// A function that computes longer is one for the threads.
+    pub inline_budget: Duration,
+}
+
+impl Calls {
+    /// Calls the function here and now, in a context of its own. `clock`: since when. No loop may seem to run.
+    pub fn inline<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Plan,
+        arguments: &mut Arguments,
+        clock: Instant,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // PERF: what the kernel knows costs 0.8 µs a call, so it is asked only of functions that were not always quick.
+        let begin = plan.standing.is_looked_at().then(ThreadTime::now);
+        let entered = EnteredContext::enter(copy_context(py)?)?;
+        let result = arguments.call(plan.endpoint.bind(py), plan.names(py));
+        drop(entered);
+        match begin {
+            None => plan.standing.note_quick(clock.elapsed()),
+            Some(begin) => self.look_at(py, plan, &seen_since(begin, clock)),
+        }
+        result
+    }
+
+    #[cold]
+    fn look_at(&self, py: Python<'_>, plan: &Plan, seen: &Seen) {
+        if !plan.standing.note_on_worker(seen, self.inline_budget) {
+            return;
+        }
+        let seconds = (seen.wall.as_secs_f64(), seen.waited().as_secs_f64(), seen.computing.as_secs_f64());
+        let moved = self.hooks.moved.bind(py);
+        if let Err(error) = moved.call1((&plan.label, seconds.0, seconds.1, seconds.2)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Has a thread call the function, in a copy of the present context.
+    pub fn in_thread<'py>(
+        &self,
+        py: Python<'py>,
+        plan: &Arc<Plan>,
+        arguments: &mut Arguments,
+        waiter: Waiter,
+    ) -> PyResult<Bound<'py, Job>> {
+        let arguments = arguments.take(py).into_iter().map(Bound::unbind).collect();
+        let context = copy_context(py)?.unbind();
+        let job = Bound::new(py, Job::new(Arc::clone(plan), context, arguments, waiter, Arc::clone(&self.returns)))?;
+        self.returns.send_out(&job, &self.hooks.pool)?;
+        Ok(job)
+    }
+
+    /// A job has come back: its function may have earned the worker's own thread.
+    pub fn note_return(&self, py: Python<'_>, job: &Job) {
+        let (Some(seen), plan) = (job.seen(), job.plan()) else { return };
+        if plan.standing.note_in_thread(&seen, self.inline_budget)
+            && let Err(error) = self.hooks.earned.bind(py).call1((&plan.label,))
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+}

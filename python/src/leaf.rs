@@ -1,0 +1,271 @@
+//! The compiled leaf's part in Rust: a plan that runs inside of the app's own ASGI call, in the place of its router.
+//!
+//! What is in Python is `turboapi/plan/leaf.py`: an ASGI callable. It asks here whether the router would find what Rust has found,
+//! has the function called, and sends what became of it by the `send` that it was given. INVARIANT: until `call` has returned,
+//! nothing has happened that the app's own router could not do again.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use turboapi_core::router::Params;
+
+use crate::calls::Calls;
+use crate::event_loop::Running;
+use crate::interpreter::Arguments;
+use crate::job::Waiter;
+use crate::mailbox::lock;
+use crate::plan::Plan;
+use crate::reply::{Made, ResponseTypes};
+use crate::request::Retained;
+
+/// What it is made of.
+pub struct Parts {
+    /// The route's.
+    pub plan: Arc<Plan>,
+    /// The worker's.
+    pub types: Arc<ResponseTypes>,
+    /// The worker's.
+    pub calls: Arc<Calls>,
+    /// The worker's.
+    pub running: Arc<Running>,
+    /// What was asked for.
+    pub request: Arc<Retained>,
+    /// Where the route's parameters stand in its path.
+    pub params: Params,
+}
+
+/// One request, and the plan of the route that was found for it. An app may call its router for it more than once.
+#[pyclass(frozen, module = "turboapi._core")]
+pub struct Matched {
+    parts: Parts,
+    given: Mutex<Option<Given>>,
+}
+
+/// What the scope was made of: an object that is still the same says what it said.
+struct Given {
+    method: Py<PyAny>,
+    path: Py<PyAny>,
+    root_path: Py<PyAny>,
+    query_string: Py<PyAny>,
+    headers: Py<PyList>,
+    /// `headers` is a list, which middleware may change in place.
+    pairs: Vec<Py<PyAny>>,
+}
+
+impl Matched {
+    /// For one request.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, given: Mutex::new(None) }
+    }
+}
+
+#[pymethods]
+impl Matched {
+    /// Remembers what a scope is made of, before anybody else has it.
+    fn remember(&self, scope: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = scope.py();
+        let scope = scope.as_any();
+        let headers = scope.get_item(intern!(py, "headers"))?.cast_into::<PyList>()?;
+        let given = Given {
+            method: scope.get_item(intern!(py, "method"))?.unbind(),
+            path: scope.get_item(intern!(py, "path"))?.unbind(),
+            root_path: scope.get_item(intern!(py, "root_path"))?.unbind(),
+            query_string: scope.get_item(intern!(py, "query_string"))?.unbind(),
+            pairs: headers.iter().map(Bound::unbind).collect(),
+            headers: headers.unbind(),
+        };
+        let former = lock(&self.given).replace(given);
+        drop(former); // Outside of the lock: the end of an object may run any Python code.
+        Ok(())
+    }
+
+    /// Whether this router would find the same route for the scope as it is now, and with the same parameters.
+    fn is_for(&self, router: &Bound<'_, PyAny>, scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+        let py = scope.py();
+        if !self.parts.plan.place.router.bind(py).is(router) {
+            return Ok(false);
+        }
+        let Some((method, path, root_path)) = self
+            .with_given(|given| (given.method.clone_ref(py), given.path.clone_ref(py), given.root_path.clone_ref(py)))
+        else {
+            return Ok(false);
+        };
+        let is_same = |name: &Bound<'_, PyString>, value: &Py<PyAny>| -> PyResult<bool> {
+            Ok(scope.get_item(name)?.is_some_and(|present| present.is(value.bind(py))))
+        };
+        Ok(is_same(intern!(py, "method"), &method)?
+            && is_same(intern!(py, "path"), &path)?
+            && is_same(intern!(py, "root_path"), &root_path)?
+            // What stands in the way has found parameters of its own.
+            && scope.get_item(intern!(py, "path_params"))?.is_none())
+    }
+
+    /// Whether one of the arguments is in the body.
+    #[getter]
+    fn reads_body(&self) -> bool {
+        self.parts.plan.reads_body()
+    }
+
+    /// Whether one of the arguments is the request.
+    #[getter]
+    fn takes_connection(&self) -> bool {
+        self.parts.plan.takes_connection
+    }
+
+    /// A `Response` as an argument, for `call` and `answer`; None: there is no such argument.
+    fn make_response<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.parts.plan.make_response(py)
+    }
+
+    /// Calls the function, with arguments from the request as the scope has it now. None: it is not for the plan, and nothing has
+    /// happened. Else `("value", result)`, `("awaitable", coroutine)` or `("job", job)`.
+    #[pyo3(signature = (scope, body, connection, response))]
+    fn call<'py>(
+        &self,
+        scope: &Bound<'py, PyDict>,
+        body: Option<&Bound<'py, PyBytes>>,
+        connection: Option<Bound<'py, PyAny>>,
+        response: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+        let py = scope.py();
+        let Parts { plan, calls, running, params, .. } = &self.parts;
+        let Some(request) = self.as_it_is_now(scope)? else { return Ok(None) };
+        let body = body.map_or(&[][..], |body| body.as_bytes());
+        let mut arguments = Arguments::default();
+        if plan.fill(py, &request.with_body(params, body), &mut arguments).is_err() {
+            return Ok(None);
+        }
+        self.mark(scope)?;
+        for further in [connection, response].into_iter().flatten() {
+            arguments.push(further);
+        }
+        if plan.is_coroutine {
+            return Ok(Some(("awaitable", arguments.call(plan.endpoint.bind(py), plan.names(py))?)));
+        }
+        if plan.standing.is_on_worker() {
+            let value = running.without(py, || calls.inline(py, plan, &mut arguments, Instant::now()))?;
+            return Ok(Some(("value", value)));
+        }
+        let waiter = Waiter::Task(running.future(py)?.unbind());
+        Ok(Some(("job", calls.in_thread(py, plan, &mut arguments, waiter)?.into_any())))
+    }
+
+    /// What becomes of the function's value: `(status, header pairs, body)`, or a response that has to be called.
+    ///
+    /// # Errors
+    /// What FastAPI would have raised.
+    fn answer<'py>(
+        &self,
+        value: &Bound<'py, PyAny>,
+        response: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = value.py();
+        let Parts { plan, types, .. } = &self.parts;
+        let mut json = Vec::new();
+        match Made::new(plan, types, value, response, &mut json)? {
+            Made::Json => {
+                let length = PyBytes::new(py, json.len().to_string().as_bytes());
+                let headers = [
+                    (PyBytes::new(py, b"content-length"), length),
+                    (PyBytes::new(py, b"content-type"), PyBytes::new(py, b"application/json")),
+                ];
+                let headers = PyList::new(py, headers)?;
+                Ok((plan.status, headers, PyBytes::new(py, &json)).into_pyobject(py)?.into_any())
+            }
+            Made::Response(response) if types.is_plain(&response)? => {
+                let part = |name| response.getattr(name);
+                let parts =
+                    [part(intern!(py, "status_code"))?, part(intern!(py, "raw_headers"))?, part(intern!(py, "body"))?];
+                Ok(PyTuple::new(py, parts)?.into_any())
+            }
+            Made::Response(response) => Ok(response),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // The lock is held for moments only, and never while Python runs; a collection that comes then sees it next time.
+        if let Ok(given) = self.given.try_lock()
+            && let Some(given) = &*given
+        {
+            visit.call(&given.headers)?;
+            for pair in &given.pairs {
+                visit.call(pair)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let given = lock(&self.given).take();
+        drop(given); // Outside of the lock: the end of an object may run any Python code.
+    }
+}
+
+impl Matched {
+    fn with_given<T>(&self, look: impl FnOnce(&Given) -> T) -> Option<T> {
+        lock(&self.given).as_ref().map(look)
+    }
+
+    /// The request with the query and the header lines of the scope. None: nobody but the app can read them.
+    fn as_it_is_now(&self, scope: &Bound<'_, PyDict>) -> PyResult<Option<Arc<Retained>>> {
+        let py = scope.py();
+        let request = &self.parts.request;
+        let (Some(query), Some(headers)) =
+            (scope.get_item(intern!(py, "query_string"))?, scope.get_item(intern!(py, "headers"))?)
+        else {
+            return Ok(None);
+        };
+        let is_unchanged = self.with_given(|given| {
+            query.is(given.query_string.bind(py))
+                && headers.is(given.headers.bind(py))
+                && given.headers.bind(py).len() == given.pairs.len()
+                && given.headers.bind(py).iter().zip(&given.pairs).all(|(now, then)| now.is(then.bind(py)))
+        });
+        if is_unchanged == Some(true) {
+            return Ok(Some(Arc::clone(request)));
+        }
+        let (Ok(query), Ok(headers)) =
+            (query.cast_exact::<PyBytes>(), headers.extract::<Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>>())
+        else {
+            return Ok(None);
+        };
+        let mut fields = Vec::with_capacity(headers.len());
+        for (name, value) in &headers {
+            let (Ok(name), Ok(value)) = (name.cast_exact::<PyBytes>(), value.cast_exact::<PyBytes>()) else {
+                return Ok(None);
+            };
+            // Starlette compares names as they are, we do without regard to case: lower case is what ASGI asks for.
+            if name.as_bytes().iter().any(u8::is_ascii_uppercase) {
+                return Ok(None);
+            }
+            fields.push((name.as_bytes(), value.as_bytes()));
+        }
+        Ok(request.with_fields(query.as_bytes(), fields).map(Arc::new))
+    }
+
+    /// Writes into the scope what the router writes.
+    fn mark(&self, scope: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = scope.py();
+        let place = &self.parts.plan.place;
+        if !scope.contains(intern!(py, "router"))? {
+            scope.set_item(intern!(py, "router"), place.router.bind(py))?;
+        }
+        for (key, value) in &place.marks {
+            scope.set_item(key.bind(py), value.bind(py))?;
+        }
+        let values = PyDict::new(py);
+        let path = self.parts.request.path();
+        for ((name, convert), span) in place.path_params.iter().zip(self.parts.params.spans()) {
+            let text = PyString::new(py, &path[span.clone()]);
+            match convert {
+                None => values.set_item(name.bind(py), text)?,
+                Some(convert) => values.set_item(name.bind(py), convert.bind(py).call1((text,))?)?,
+            }
+        }
+        scope.set_item(intern!(py, "path_params"), values)
+    }
+}

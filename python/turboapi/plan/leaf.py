@@ -1,0 +1,149 @@
+"""The compiled leaf: a plan that runs inside of the app's own ASGI call, in the place of its router.
+
+So whatever stands around the router (middleware of any kind, tracers, an app class of one's own) is passed by each request as under any
+other server, and what is within costs no more than a plan. The leaf asks whether the router would find the same route for the scope that it
+is given; if anything is in doubt the router itself is called. It answers by the `send` that it was given, and reads the body by the
+`receive`. Not here: what is asked and called (python/src/leaf.rs).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+import anyio
+from starlette._exception_handler import wrap_app_handling_exceptions
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .._core import Job
+
+#: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
+KEY = "turboapi.matched"
+
+_placing = threading.Lock()
+
+
+def place(router: Any) -> None:
+    """Puts a leaf where this router (Starlette's or FastAPI's) begins to look for a route. The second time nothing happens."""
+    with _placing:  # workers in threads serve the same app
+        if type(router.middleware_stack) is not Leaf:
+            router.middleware_stack = Leaf(router, router.middleware_stack)
+
+
+class Leaf:
+    """An ASGI callable in the place of a router's own."""
+
+    def __init__(self, router: Any, call_router: ASGIApp) -> None:
+        self._router = router
+        self._call_router = call_router
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        matched = scope.get(KEY)
+        if matched is None or not matched.is_for(self._router, scope):
+            await self._call_router(scope, receive, send)
+            return
+        body = None
+        if matched.reads_body:
+            reader = _Reader(receive)
+            body = await reader.read()
+            if body is None:
+                await self._call_router(scope, reader.again, send)
+                return
+        started = False
+        try:
+            connection = Request(scope, receive, send) if matched.takes_connection else None
+            if connection is not None and body is not None:
+                connection = Request(scope, reader.again, send)
+                await connection.body()
+            response = matched.make_response()
+            called = matched.call(scope, body, connection, response)
+            if called is not None:
+                answer = matched.answer(await _result(*called), response)
+                if type(answer) is tuple:
+                    status, headers, data = answer
+                    started = True
+                    await send({"type": "http.response.start", "status": status, "headers": headers})
+                    await send({"type": "http.response.body", "body": data})
+                    return
+        except Exception as error:
+            answer = _Raising(error, started)
+        else:
+            if called is None:
+                await self._call_router(scope, receive if body is None else reader.again, send)
+                return
+        # A response that streams, or does something afterwards, and what was raised: by the app's exception handlers.
+        await wrap_app_handling_exceptions(answer, Request(scope, receive, send))(scope, receive, _after(send) if started else send)
+
+
+async def _result(kind: str, value: Any) -> Any:
+    if kind == "value":
+        return value
+    return await (_returned(value) if kind == "job" else value)
+
+
+async def _returned(job: Job) -> object:
+    """What a function in a thread has returned. As under AnyIO, a scope that is cancelled waits for its end."""
+    with anyio.CancelScope(shield=True):
+        await job.future
+    return job.result()
+
+
+class _Reader:
+    """Reads a body, and gives it once more to somebody else."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: deque[Message] = deque()
+        self._error: Exception | None = None
+
+    async def read(self) -> bytes | None:
+        """All of it; None if it breaks off."""
+        parts: list[bytes] = []
+        while True:
+            try:
+                message = await self._receive()
+            except Exception as error:
+                self._error = error
+                return None
+            self._messages.append(message)
+            if message["type"] != "http.request":
+                return None
+            parts.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def again(self) -> Message:
+        """A `receive` that begins with what was read."""
+        if self._messages:
+            return self._messages.popleft()
+        if self._error is not None:
+            raise self._error
+        return await self._receive()
+
+
+class _Raising:
+    """An ASGI app that raises, at its begin or after it has begun to answer."""
+
+    def __init__(self, error: Exception, has_started: bool) -> None:
+        self._error = error
+        self._has_started = has_started
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._has_started:
+            await send({"type": "http.response.start"})
+        raise self._error
+
+
+def _after(send: Send) -> Send:
+    """A `send` for somebody who does not know that the answer was begun: his own begin is dropped."""
+    has_begun = False
+
+    async def send_rest(message: Message) -> None:
+        nonlocal has_begun
+        if has_begun:
+            await send(message)
+        has_begun = True
+
+    return send_rest
