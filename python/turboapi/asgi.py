@@ -193,12 +193,14 @@ class Call:
 
     __slots__ = (
         *("_disconnected", "_dropped_count", "_exchange", "_is_body_received", "_listeners_count", "_over", "_readable", "_writable"),
-        "cut_streams",
+        *("cut_streams", "has_begun"),
     )
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._is_body_received = False
+        #: Whether the app has begun its answer, or has tried to.
+        self.has_begun = False
         #: Generators whose part was being sent when their task was cancelled.
         self.cut_streams: list[AsyncGeneratorType[Any, Any]] = []
         #: The tasks that wait for the end, or have been told of it.
@@ -292,6 +294,7 @@ class Call:
                 self._note_cut(sys._getframe(1))
                 raise
         elif kind == "http.response.start":
+            self.has_begun = True
             self._exchange.start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"message type is {kind!r}, allowed are http.response.start and http.response.body")

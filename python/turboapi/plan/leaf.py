@@ -17,7 +17,7 @@ from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._core import Job
+from .._core import Job, Matched
 
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
 KEY = "turboapi.matched"
@@ -33,7 +33,11 @@ def place(router: Any) -> None:
 
 
 class Leaf:
-    """An ASGI callable in the place of a router's own."""
+    """An ASGI callable in the place of a router's own.
+
+    Args:
+        call_router: what the router does without it.
+    """
 
     def __init__(self, router: Any, call_router: ASGIApp) -> None:
         self._router = router
@@ -43,44 +47,54 @@ class Leaf:
         matched = scope.get(KEY)
         if matched is None or not matched.is_for(self._router, scope):
             await self._call_router(scope, receive, send)
-            return
-        body = None
-        if matched.reads_body:
-            reader = _Reader(receive)
-            body = await reader.read()
-            if body is None:
-                await self._call_router(scope, reader.again, send)
-                return
-        started = False
-        try:
-            connection = Request(scope, receive, send) if matched.takes_connection else None
-            if connection is not None and body is not None:
-                connection = Request(scope, reader.again, send)
-                await connection.body()
-            response = matched.make_response()
-            called = matched.call(scope, body, connection, response)
-            if called is not None:
-                answer = matched.answer(await _result(*called), response)
-                if type(answer) is tuple:
-                    status, headers, data = answer
-                    started = True
-                    await send({"type": "http.response.start", "status": status, "headers": headers})
-                    await send({"type": "http.response.body", "body": data})
-                    return
-        except Exception as error:
-            answer = _Raising(error, started)
         else:
-            if called is None:
-                await self._call_router(scope, receive if body is None else reader.again, send)
+            await run(matched, scope, receive, send, self._call_router, 1)
+
+
+async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, otherwise: ASGIApp, layers: int) -> None:
+    """Answers by the plan.
+
+    Args:
+        otherwise: answers a request that is not for the plan after all.
+        layers: how many times the app's exception handlers are asked: for what was raised, and for what they themselves have raised.
+    """
+    body = None
+    if matched.reads_body:
+        reader = _Reader(receive)
+        body = await reader.read()
+        if body is None:
+            await otherwise(scope, reader.again, send)
+            return
+    started = False
+    try:
+        connection = Request(scope, receive, send) if matched.takes_connection else None
+        if connection is not None and body is not None:
+            connection = Request(scope, reader.again, send)
+            await connection.body()
+        response = matched.make_response()
+        called = matched.call(scope, body, connection, response)
+        if called is not None:
+            kind, value = called
+            if kind != "value":
+                value = await (value if kind == "awaitable" else _returned(value))
+            answer = matched.answer(value, response)
+            if type(answer) is tuple:
+                status, headers, data = answer
+                started = True
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                await send({"type": "http.response.body", "body": data})
                 return
-        # A response that streams, or does something afterwards, and what was raised: by the app's exception handlers.
-        await wrap_app_handling_exceptions(answer, Request(scope, receive, send))(scope, receive, _after(send) if started else send)
-
-
-async def _result(kind: str, value: Any) -> Any:
-    if kind == "value":
-        return value
-    return await (_returned(value) if kind == "job" else value)
+    except Exception as error:
+        answer = Raising(error, started)
+    else:
+        if called is None:
+            await otherwise(scope, receive if body is None else reader.again, send)
+            return
+    # A response that streams, or does something afterwards, and what was raised: with the app's exception handlers around it.
+    request = Request(scope, receive, send)
+    for _ in range(layers):
+        answer = wrap_app_handling_exceptions(answer, request)
+    await answer(scope, receive, after_begin(send) if started else send)
 
 
 async def _returned(job: Job) -> object:
@@ -123,7 +137,7 @@ class _Reader:
         return await self._receive()
 
 
-class _Raising:
+class Raising:
     """An ASGI app that raises, at its begin or after it has begun to answer."""
 
     def __init__(self, error: Exception, has_started: bool) -> None:
@@ -136,7 +150,7 @@ class _Raising:
         raise self._error
 
 
-def _after(send: Send) -> Send:
+def after_begin(send: Send) -> Send:
     """A `send` for somebody who does not know that the answer was begun: his own begin is dropped."""
     has_begun = False
 

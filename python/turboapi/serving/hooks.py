@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from .. import _core
 from ..asgi import Gateway
-from ..plan import answers, leaf, routes
+from ..plan import answers, leaf, routes, stack
 from .pool import Pool
 
 logger = logging.getLogger("turboapi")
@@ -55,7 +55,7 @@ class Hooks:
     def refresh(self) -> None:
         """Reads the app's routes."""
         self._is_changing = False
-        self._error_app = self._app
+        self._error_app = self._stack = self._app
         self._answers_http_exceptions = False
         if not isinstance(self._app, FastAPI):
             self.routes = [EVERYTHING]
@@ -64,6 +64,7 @@ class Hooks:
         # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
         self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
         leaf.place(self._app.router)
+        self._stack = stack.shortened(self._app)
         self._error_app = answers.error_app(self._app)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
@@ -75,7 +76,7 @@ class Hooks:
 
     def stack(self, exchange: _core.Exchange, matched: _core.Matched, context: Context | None) -> None:
         """The app's own ASGI call, with a plan for its innermost part."""
-        self._gateway.start(self._app, exchange, context, matched)
+        self._gateway.start(self._stack, exchange, context, matched)
 
     def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
         """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""
