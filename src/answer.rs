@@ -153,6 +153,13 @@ impl AnswerState {
         self.stage == Stage::Complete
     }
 
+    /// Whether a peer that finds the connection ended here knows whether it has the whole answer. Not if the end of the connection is
+    /// the end of the body.
+    #[must_use]
+    pub fn tells_its_end(&self) -> bool {
+        self.stage != Stage::Body(BodyEnd::Close)
+    }
+
     /// Whether some of the answer was handed over.
     #[must_use]
     pub fn is_started(&self) -> bool {

@@ -99,6 +99,6 @@ pub enum Part {
         /// Whether another part follows.
         more: bool,
     },
-    /// The handler failed: 500 if nothing was said yet, else the connection is cut.
+    /// The handler failed: 500 if nothing was said yet, else the connection ends behind what was said.
     Failed,
 }

@@ -191,7 +191,7 @@ def answering(status, headers, parts):
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ERROR = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 21\r\n\r\nInternal Server Error"
-#: The connection ends there, by a reset: what has been received is not the whole.
+#: The connection ends there, and what has been received is not the whole.
 CUT = object()
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import resource
+import select
 import threading
 import time
 from pathlib import Path
@@ -551,3 +552,47 @@ def test_bodies_are_whole():
             assert peer.read().body == body
         peer.ask("/json", "content-type: application/json", method="POST", body=json.dumps(list(range(10_000))).encode())
         assert peer.read().json() == sum(range(10_000))
+
+
+def failing_stream(kind):
+    """An app whose stream raises after two parts."""
+    app = TurboAPI(dependencies=[Depends(nothing)] if kind == "asgi" else [])
+
+    async def parts():
+        yield b"one" * 1000
+        yield b"two" * 1000
+        raise ValueError("on purpose")
+
+    @app.get("/stream", response_model=None)
+    async def stream(length: bool = False):
+        return StreamingResponse(parts(), headers={"content-length": "9000"} if length else {})
+
+    return app
+
+
+@pytest.mark.parametrize("kind", ["native", "asgi"])
+@pytest.mark.parametrize(
+    ("path", "version", "framing", "body"),
+    [
+        ("/stream", "1.1", b"transfer-encoding: chunked\r\n", b"bb8\r\n" + b"one" * 1000 + b"\r\nbb8\r\n" + b"two" * 1000 + b"\r\n"),
+        ("/stream?length=1", "1.1", b"content-length: 9000\r\n", b"one" * 1000 + b"two" * 1000),
+        # The end of the connection would be the end of the body: what was sent must not be taken for all of it.
+        ("/stream", "1.0", b"", None),
+    ],
+)
+def test_a_stream_that_fails_gives_what_it_has_sent(kind, path, version, framing, body):
+    """All parts, no end of the body, and then the end of the connection: also to a client that reads only when all is over."""
+    with TestServer(failing_stream(kind)) as server, Peer(server.port) as peer:
+        peer.send(f"GET {path} HTTP/{version}\r\nhost: test\r\n\r\n".encode())
+        over = select.poll()
+        over.register(peer.socket, getattr(select, "POLLRDHUP", 0) | select.POLLHUP)
+        assert over.poll(PATIENCE * 1000)
+        if body is None:
+            with pytest.raises(ConnectionResetError):
+                while peer.socket.recv(1 << 16):
+                    pass
+        else:
+            received = b"".join(iter(lambda: peer.socket.recv(1 << 16), b""))
+            head, _, rest = received.partition(b"\r\n\r\n")
+            assert (framing in head + b"\r\n", rest) == (True, body)
+    assert [str(error) for error in server.exceptions] == ["on purpose"]

@@ -161,7 +161,7 @@ def test_a_peer_waits_for_an_app_that_does_not_read():
 )
 @pytest.mark.parametrize("begins_answer", [False, True])
 def test_a_body_that_goes_wrong_under_an_app(headers, pieces, ends, options, status, begins_answer):
-    """The app sees the disconnect and never an end of the body; the peer is told why, unless an answer was begun: that is cut."""
+    """The app sees the disconnect and never an end of the body; the peer is told why, unless an answer was begun: that has no end."""
     seen = Seen()
     with serve(reader(seen, begins_answer=begins_answer), **options) as server, Peer(server.port) as peer:
         peer.send(head("/", *headers))

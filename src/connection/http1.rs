@@ -138,7 +138,7 @@ impl Http1 {
     #[inline]
     fn end_answer<H: Handler>(&mut self, around: &mut Around<'_, H>) {
         if !self.answer.is_complete() && !self.complete(around) {
-            self.cut(around);
+            self.break_off(around);
             return;
         }
         around.place.idle_since = around.shared.now;
@@ -419,12 +419,12 @@ impl Http1 {
             }
             Part::Failed if answer.is_untouched() => answer.whole(500, &text_headers(), b"Internal Server Error"),
             Part::Failed => {
-                self.lose(around);
+                self.break_off(around);
                 return Ok(());
             }
         };
         if done.is_err() {
-            self.lose(around);
+            self.break_off(around);
             return done;
         }
         if self.answer.is_complete() {

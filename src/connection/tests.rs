@@ -74,6 +74,7 @@ fn later(path: &str, call: &str) -> Vec<Part> {
         "/later/unstarted" => vec![body("one", false)],
         "/later/failed" => vec![Part::Failed],
         "/later/broken" => vec![start(&[]), body("one", true), Part::Failed],
+        "/later/cut" => vec![start(&[("content-length", "6")]), body("one", true), Part::Failed],
         "/later/close" => vec![whole(&[("connection", "close")])],
         _ => vec![whole(&[])],
     }
@@ -571,18 +572,18 @@ fn later_answers() {
     check(&[post, get("/later")], &["POST /later hi", "GET /later"], &[ok("POST /later hi"), ok("GET /later")], None);
 }
 
-/// What does not fit ends the connection by a reset, so that what was sent is not taken for the whole.
+/// What does not fit ends the connection behind what was sent before it, of which the peer sees that it is not the whole.
 #[test]
 fn answers_that_break_their_promise() {
     let check = |path: &str, output: &str, told: &[Told]| {
         let seen = play_cut([get(path), get("/b")].concat().as_bytes(), false, BOTH, |_| {});
         assert_eq!(seen.calls, [format!("GET {path}")]);
-        assert_eq!((seen.output.as_str(), seen.close), (output, ABORT), "{path}");
+        assert_eq!((seen.output.as_str(), seen.close), (output, LINGER), "{path}");
         assert_eq!(seen.told, told.iter().map(|&told| (1, told)).collect::<Vec<_>>(), "{path}");
     };
     let gone = Told::Ended(Ended::Gone);
     let length = |length: u8| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-    check("/half", "", &[]);
+    check("/half", &(length(9) + "half"), &[]);
     check("/later/short", &length(6), &[gone]);
     check("/later/long", &length(2), &[gone]);
     check("/later/wrong", "", &[gone]);
@@ -590,16 +591,38 @@ fn answers_that_break_their_promise() {
     check("/later/twice", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", &[gone]);
 }
 
+/// The peer gets what was answered before a failure, whether it had left by then or not, and no end of it. Where it would take the
+/// connection's end for that of the body, it gets a reset, and what has not left is dropped.
 #[test]
-fn a_failure_within_an_answer_cuts_it() {
-    let mut rig = Rig::new(|_| {});
-    rig.receive(get("/later/broken").as_bytes());
-    while rig.answer() {
-        rig.take();
-    }
-    assert_eq!(String::from_utf8(rig.wire).unwrap(), answer("200 OK", &["transfer-encoding: chunked"], "3\r\none\r\n"));
-    assert_eq!(rig.connection.wants_close(), ABORT);
-    assert_eq!(rig.handler.told, [(1, Told::Writable), (1, Told::Ended(Ended::Gone))]);
+fn a_failure_within_an_answer() {
+    let check = |request: &str, output: &str, unsent: &str, close| {
+        for has_left in [true, false] {
+            let mut rig = Rig::new(|_| {});
+            rig.receive(request.as_bytes());
+            while rig.answer() {
+                if has_left {
+                    rig.take();
+                }
+            }
+            rig.take();
+            let seen = String::from_utf8(rig.wire).unwrap();
+            assert_eq!(seen, if has_left { output } else { unsent }, "{request:?}");
+            assert_eq!(rig.connection.wants_close(), close, "{request:?}");
+            assert_eq!(rig.handler.told.last(), Some(&(1, Told::Ended(Ended::Gone))), "{request:?}");
+        }
+    };
+    let chunks = answer("200 OK", &["transfer-encoding: chunked"], "3\r\none\r\n");
+    check(&get("/later/broken"), &chunks, &chunks, LINGER);
+    let length = answer("200 OK", &["content-length: 6"], "one");
+    check(&get("/later/cut"), &length, &length, LINGER);
+    // All that HEAD gets is the head.
+    let head = answer("200 OK", &["transfer-encoding: chunked"], "");
+    check(&request("HEAD /later/broken", &[], ""), &head, &head, LINGER);
+    let old = |body| answer("200 OK", &["connection: close"], body);
+    check("GET /later/broken HTTP/1.0\r\n\r\n", &old("one"), &old(""), ABORT);
+    let old = "GET /later/cut HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let length = answer("200 OK", &["content-length: 6", "connection: keep-alive"], "one");
+    check(old, &length, &length, LINGER);
 }
 
 #[test]
@@ -771,7 +794,7 @@ fn bodies_that_break_under_a_handler() {
         let input: Vec<&[u8]> = bad.as_bytes().chunks(1).collect();
         let (seen, given) = stream(&input, ends, Taking::AtOnce, change);
         assert_eq!((given.len(), seen.told), (1, vec![(1, Told::Ended(Ended::Gone))]), "{bad:?}");
-        // An answer that was begun can only be cut, so that it is not taken for whole.
+        // An answer that was begun ends with the connection, unfinished.
         let begun = bad.replace("/echo", "/later/begun");
         let mut rig = Rig::new(change);
         rig.handler.body_use = STREAMED;
@@ -789,7 +812,7 @@ fn bodies_that_break_under_a_handler() {
         }
         assert_eq!(
             (rig.connection.wire.closes(), rig.handler.told),
-            (ABORT, vec![(1, Told::Ended(Ended::Gone))]),
+            (close, vec![(1, Told::Ended(Ended::Gone))]),
             "{bad:?}"
         );
     };
@@ -897,7 +920,7 @@ fn a_streamed_body_has_its_time() {
     rig.at(19.0).answer();
     rig.take();
     rig.expire_at(20.1);
-    assert_eq!((rig.connection.wire.closes(), rig.handler.told), (ABORT, vec![(1, Told::Ended(Ended::Gone))]));
+    assert_eq!((rig.connection.wire.closes(), rig.handler.told), (LINGER, vec![(1, Told::Ended(Ended::Gone))]));
 }
 
 /// `100 Continue` is sent when the handler waits for the body, and only to a peer that waits for it.
@@ -1069,7 +1092,7 @@ fn ends() {
     // The answer comes after the end: a half-closed peer may still read it, and the handler that gives it learns of both.
     check(&[get("/later")], end, &["GET /later"], &[last("GET /later")], &[half(1), complete(1)]);
     let seen = play_cut(get("/later/broken").as_bytes(), true, &[end], |_| {});
-    assert_eq!((seen.close, seen.told), (ABORT, vec![half(1), (1, Told::Ended(Ended::Gone))]));
+    assert_eq!((seen.close, seen.told), (AFTER_SEND, vec![half(1), (1, Told::Ended(Ended::Gone))]));
 }
 
 #[test]

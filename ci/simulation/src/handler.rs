@@ -108,7 +108,7 @@ impl Plan {
     }
 
     /// The same, where it was called and so must be valid.
-    fn valid(&self, token: u32) -> &Valid {
+    pub(crate) fn valid(&self, token: u32) -> &Valid {
         let valid = self.item(token).and_then(Item::valid);
         valid.unwrap_or_else(|| panic!("request {token}, which the handler was called with, is not one to be answered"))
     }
@@ -232,7 +232,8 @@ impl Actor {
         let part = answering::part(token, valid, step);
         let more = matches!(part, Part::Body { more: true, .. });
         let is_last = !more && !matches!(part, Part::Start { .. });
-        let fails = step > 0 && matches!(conduct.form, Form::FailsWithin | Form::WrongLength);
+        let fails = step > 0
+            && (conduct.form == Form::WrongLength || conduct.form == Form::FailsWithin && matches!(part, Part::Failed));
         waiting.awaits_writable = more && matches!(conduct.form, Form::Parts { waits: true, .. });
         waiting.writable_allowed += usize::from(more);
         // Between two parts a little time may pass.

@@ -148,9 +148,9 @@ pub enum Form {
     },
     /// It says nothing, or fails before it says anything: 500.
     Nothing,
-    /// It fails within the answer: a reset.
+    /// It fails within the answer.
     FailsWithin,
-    /// It promises another length than it sends: a reset.
+    /// It promises another length than it sends.
     WrongLength,
     /// It never answers; only a later answer can be that.
     Never,
@@ -213,8 +213,24 @@ impl Valid {
     /// Whether this answer ends its connection, if all goes well.
     #[must_use]
     pub fn ends_connection(&self) -> bool {
-        let by_end = matches!(self.conduct.form, Form::Parts { has_length: false, .. }) && self.is_old;
-        !self.keeps_alive || self.conduct.closes && self.says_headers() || by_end && !self.is_bodiless()
+        !self.keeps_alive || self.conduct.closes && self.says_headers() || self.ends_by_closing()
+    }
+
+    /// Whether a handler that fails has said a length before.
+    #[must_use]
+    pub fn says_length(&self) -> bool {
+        self.conduct.form == Form::WrongLength || self.conduct.bytes.is_multiple_of(2)
+    }
+
+    /// Whether the end of the connection is what would tell the end of the answer.
+    #[must_use]
+    pub fn ends_by_closing(&self) -> bool {
+        let has_length = match self.conduct.form {
+            Form::Parts { has_length, .. } => has_length,
+            Form::FailsWithin => self.says_length(),
+            _ => true,
+        };
+        self.is_old && !has_length && !self.is_bodiless()
     }
 
     /// Whether the handler's own header lines are in the answer.

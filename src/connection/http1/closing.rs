@@ -55,6 +55,18 @@ impl Http1 {
         wire.close(how);
     }
 
+    /// An answer that was begun will never be whole: tells its handler, and ends the connection behind what there is of it, without
+    /// its last chunk or the rest of its length. RFC 9112 §8: by that the peer knows that it is incomplete. A reset would take away
+    /// from it what it has been sent and not yet read, so it is kept for a body that only the connection's end would end.
+    pub(super) fn break_off<H: Handler>(&mut self, around: &mut Around<'_, H>) {
+        self.leave_flight(Ended::Gone, around);
+        if self.answer.tells_its_end() {
+            self.close_after_answer(around.shared.limits.linger_timeout, around);
+        } else {
+            self.cut(around);
+        }
+    }
+
     /// Ends the connection at once: what the peer has got of an answer must not look whole.
     pub(super) fn cut<H: Handler>(&mut self, around: &mut Around<'_, H>) {
         self.stop(around.place);

@@ -76,7 +76,7 @@ impl Http1 {
             // The answer was complete before.
             self.close_after_answer(around.shared.limits.linger_timeout, around);
         } else if self.answer.is_started() {
-            self.lose(around);
+            self.break_off(around);
         } else {
             self.leave_flight(Ended::Gone, around);
             let is_head = self.answer.is_head();

@@ -23,7 +23,7 @@ pub(super) fn at_once(token: u32, valid: &Valid, answer: &mut Answer<'_>) -> Res
                 .try_for_each(|part| answer.part(Bytes::copy_from_slice(part_of(&body, part, count)), part + 1 < count))
         }
         Form::FailsWithin | Form::WrongLength => {
-            answer.start(200, &headers(token, valid, Some(7)))?;
+            answer.start(200, &headers(token, valid, valid.says_length().then_some(7)))?;
             answer.part(Bytes::from_static(b"five "), true)
         }
         Form::Nothing | Form::Never => Ok(()),
@@ -48,8 +48,9 @@ pub(super) fn part(token: u32, valid: &Valid, step: usize) -> Part {
             Part::Body { data, more: step < count }
         }
         (Form::WrongLength | Form::FailsWithin, 0) => {
-            Part::Start { status: 200, headers: headers(token, valid, Some(7)) }
+            Part::Start { status: 200, headers: headers(token, valid, valid.says_length().then_some(7)) }
         }
+        (Form::FailsWithin, 1) if !valid.says_length() => Part::Body { data: Bytes::from_static(b"five "), more: true },
         (Form::FailsWithin, _) => Part::Failed,
         (Form::WrongLength, _) => Part::Body { data: Bytes::from_static(b"eight by"), more: false },
         (Form::Never, _) => unreachable!("it is never due"),

@@ -350,7 +350,7 @@ impl Facts<'_> {
         true
     }
 
-    /// Whether a reset at `at` is for a body that broke, or was too slow, after its answer had begun.
+    /// Whether an end at `at` is for a body that broke, or was too slow, after its answer had begun.
     pub(super) fn has_broken_body(&self, at: Moment, tally: &mut Tally) -> bool {
         let Some((call, item, valid)) = self.calls_in_parts().last().filter(|(call, ..)| {
             call.was_gone
@@ -365,7 +365,7 @@ impl Facts<'_> {
         let clock = self.clock(call, item, valid, at);
         let is_late = self.is_body_late(item.head_end(), call.at, at, clock);
         if is_broken || is_cut || is_late {
-            tally.add(Outcome::BodyReset);
+            tally.add(Outcome::BodyUnderAnswer);
         }
         is_broken || is_cut || is_late
     }

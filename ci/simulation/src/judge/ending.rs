@@ -18,6 +18,14 @@ impl Facts<'_> {
         if let Some(&(abort_at, _)) = history.closes.iter().find(|(_, how)| *how == Close::Abort) {
             return self.check_abort(abort_at, tally);
         }
+        let has_failed = self.calls.last().is_some_and(|call| call.was_cut);
+        if has_failed || self.has_broken_body(at, tally) {
+            if has_failed {
+                tally.add(Outcome::HandlerCut);
+            }
+            self.check_arrival(how);
+            return;
+        }
         self.check_idle_gaps(answers);
         // All that was answered is there, in place of all that was whole.
         let delivered = self.delivered(at);
@@ -98,8 +106,10 @@ impl Facts<'_> {
             tally.add(Outcome::PeerReset);
             return;
         }
-        if self.calls.last().is_some_and(|call| call.was_cut) {
-            tally.add(Outcome::HandlerCut);
+        // An answer that says where it ends needs none, and would be lost by it to a peer that has not read all of it.
+        let ends_by_closing = self.calls.last().is_some_and(|call| self.plan.valid(call.token).ends_by_closing());
+        if ends_by_closing && self.calls.last().is_some_and(|call| call.was_cut) {
+            tally.add(Outcome::HandlerReset);
             return;
         }
         let deadline = self.drain_began_at.map(|began| began + micros(self.plan.drain_timeout));
@@ -107,7 +117,7 @@ impl Facts<'_> {
             tally.add(Outcome::DrainAbort);
             return;
         }
-        if self.has_broken_body(at, tally) {
+        if ends_by_closing && self.has_broken_body(at, tally) {
             return;
         }
         let unsent = history.sends.last().filter(|send| send.told_at.is_none_or(|told| told > at));

@@ -106,6 +106,11 @@ impl Facts<'_> {
         self.history.closes.iter().any(|(_, how)| *how == Close::Abort)
     }
 
+    /// The last answer ends within itself: its handler failed, or the body of its request broke under it.
+    pub(super) fn was_broken_off(&self) -> bool {
+        self.calls.last().is_some_and(|call| call.was_cut || call.was_gone && call.began.is_some())
+    }
+
     pub(super) fn closed_first(&self) -> Option<(Moment, Close)> {
         self.history.closes.first().copied()
     }
