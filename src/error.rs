@@ -17,6 +17,8 @@ pub enum Parsed<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadRequest {
+    /// A WebSocket's opening handshake, which is no request of HTTP's alone: nothing here speaks what would follow.
+    WebSocket,
     /// A line ends in LF without CR before it (RFC 9112 §2.2 lets us refuse it).
     BareLineFeed,
     /// More than one empty line stands before the request line.
@@ -134,7 +136,7 @@ impl BadRequest {
             Self::RequestLineTooLong { .. } => 414,
             Self::UnknownExpectation => 417,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } | Self::TrailersTooLarge { .. } => 431,
-            Self::ConnectMethod | Self::UnknownTransferCoding => 501,
+            Self::ConnectMethod | Self::UnknownTransferCoding | Self::WebSocket => 501,
             Self::UnsupportedVersion => 505,
             _ => 400,
         }
@@ -144,6 +146,7 @@ impl BadRequest {
 impl fmt::Display for BadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match *self {
+            Self::WebSocket => "WebSocket is not served here yet, only HTTP",
             Self::BareLineFeed => "a line ends in LF alone, only CR LF is allowed",
             Self::EmptyRequestLine => "two empty lines before the request line, one is allowed",
             Self::RequestLineTooLong { limit } => return write!(f, "request line is over the limit of {limit} bytes"),
@@ -263,6 +266,7 @@ mod tests {
             501,
             "transfer-encoding names an unknown coding, only chunked is known",
         );
+        check(BadRequest::WebSocket, 501, "WebSocket is not served here yet, only HTTP");
         check(BadRequest::UnsupportedVersion, 505, "version is not HTTP/1.1 or HTTP/1.0");
     }
 }

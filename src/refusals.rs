@@ -14,6 +14,8 @@ const TELL_AGAIN: Tick = 60_000 / TICK_MILLISECONDS;
 pub enum Refusal {
     /// A request was answered with this status by the server itself, not by its handler.
     Status(u16),
+    /// A WebSocket's opening handshake was answered with 501: the app may want it, and nothing here speaks it.
+    WebSocket,
     /// A connection was reset, as its peer took nothing of its answer for `limits.write_timeout`.
     NotTaken,
     /// Accepting stopped, as there were `limits.connections_max` connections. They wait in the kernel.

@@ -155,6 +155,7 @@ impl PythonHandler {
         let named = |(refusal, count): (Refusal, u64)| {
             let name = match refusal {
                 Refusal::Status(status) => status.to_string(),
+                Refusal::WebSocket => "websocket".to_owned(),
                 Refusal::NotTaken => "not_taken".to_owned(),
                 Refusal::ConnectionsMax => "connections_max".to_owned(),
                 Refusal::NoDescriptor => "no_descriptor".to_owned(),

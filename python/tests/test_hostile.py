@@ -18,6 +18,7 @@ import pytest
 from fastapi import APIRouter, Cookie, Depends, FastAPI, Form, Header, Request
 from process import MIB, Process
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from test_differential import serve_ours, serve_uvicorn
 from wire import PATIENCE, Peer
 
@@ -357,24 +358,35 @@ def test_four_times_as_many_cost_four_times_as_much(wide_server, path):
     assert whole < 8 * quarter + 0.0002
 
 
-def test_bytes_behind_an_upgrade():
-    """There is no WebSocket yet. RFC 9110 §7.8: an upgrade may be ignored, and then what stands behind is the next request, as
-    with uvicorn. An answer of 101 would make these bytes the other protocol's."""
-    upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    app, seen = FastAPI(), []
+def test_bytes_behind_a_websocket():
+    """There is no WebSocket yet: the handshake is refused, no app sees it as HTTP, and what stands behind it is nobody's request. A proxy
+    that takes the connection for a tunnel from here on finds it closed."""
+    handshake = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    app, mounted, seen = FastAPI(), Starlette(), []
+
+    @app.get("/native/{name}")
+    def native(name: str):
+        seen.append(name)
 
     @app.get("/{name}")
-    async def name(name: str, request: Request):
-        return name
+    async def by_asgi(name: str, request: Request):
+        seen.append(name)
 
-    with serve_uvicorn(app) as theirs, serve_ours(app) as ours:
-        for port in (theirs[1], ours[1]):
-            with Peer(port) as peer:
-                first = f"GET /first HTTP/1.1\r\nhost: test\r\n{upgrade}\r\n"
-                peer.send((first + "GET /second HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").encode())
-                seen.append([(answer.status, answer.body) for answer in (peer.read(), peer.read())])
+    async def other(scope, receive, send):
+        seen.append(scope["type"])
+
+    mounted.mount("/", other)
+    app.mount("/mounted", mounted)
+    with serve_ours(app) as ours:
+        for path in ("/native/x", "/x", "/mounted/x", "/nowhere/x"):
+            with Peer(ours[1]) as peer:
+                first = f"GET {path} HTTP/1.1\r\nhost: test\r\n{handshake}\r\n"
+                peer.send((first + "GET /second HTTP/1.1\r\nhost: test\r\n\r\n").encode())
+                answer = peer.read()
+                assert (answer.status, answer.header("connection"), answer.header("upgrade")) == (501, "close", None)
+                assert answer.body == b"WebSocket is not served here yet, only HTTP"
                 assert peer.rest() == b""
-    assert seen == [[(200, b'"first"'), (200, b'"second"')]] * 2
+    assert seen == []
 
 
 #: What is no UTF-8, and what looks like it.

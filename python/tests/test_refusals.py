@@ -28,6 +28,7 @@ from turboapi.watching import refusals
             {"413": 1, "400": 20},
             ["INFO worker 1 refused requests: 20 with 400, 1 with 413 (body_bytes_max is 16777216, a route may have its own)"],
         ),
+        ({"websocket": 3}, ["WARNING worker 1 refused 3 WebSocket handshake(s) with 501: turboapi does not serve WebSocket yet"]),
         ({"not_taken": 2}, ["INFO worker 1 reset 2 connection(s) that took nothing of their answers for 30 s"]),
     ],
 )

@@ -274,6 +274,10 @@ impl Http1 {
     fn begin<H: Handler>(&mut self, bytes: &[u8], scratch: &mut Scratch, around: &mut Around<'_, H>) -> usize {
         let Scratch { head, path, params, part } = scratch;
         let (head_bytes, after) = bytes.split_at(head.length as usize);
+        if head.upgrade.is_some() && head.opens_websocket(head_bytes) {
+            self.refuse(BadRequest::WebSocket, false, around);
+            return bytes.len();
+        }
         let routed = route(head, head_bytes, path, params, &around.shared.router);
         let consumed = match head.framing {
             Framing::None => {

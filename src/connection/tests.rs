@@ -529,6 +529,10 @@ fn persistence() {
     // Upgrade is not for us: an answer as if it were not there.
     let upgrade = request("GET /a", &["Connection: upgrade", "Upgrade: websocket"], "");
     check(&[upgrade, get("/b")], &["GET /a", "GET /b"], &[ok("GET /a"), ok("GET /b")], None);
+    // A WebSocket's handshake is refused, whatever stands around it, and nothing behind it is looked at.
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let websocket = request("GET /a", &["Connection: upgrade", "Upgrade: websocket", key], "");
+    check(&[get("/b"), websocket, get("/c")], &["GET /b"], &[ok("GET /b"), refused(BadRequest::WebSocket)], LINGER);
 }
 
 #[test]

@@ -154,6 +154,18 @@ impl Head {
         Some((head, bytes))
     }
 
+    /// Whether this is a WebSocket's opening handshake (RFC 6455 §4.1), of whatever version. The client goes on only if it is
+    /// taken, so it is no request that may be answered as if its Upgrade were not there (RFC 9110 §7.8): no handler means it so,
+    /// and a proxy that takes the connection for a tunnel from here on must find it closed.
+    #[must_use]
+    pub fn opens_websocket(&self, bytes: &[u8]) -> bool {
+        let mut protocols = self.values(bytes, b"upgrade").flat_map(|value| value.split(|&byte| byte == b','));
+        self.method == Method::Get
+            && self.upgrade.is_some()
+            && protocols.any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+            && self.values(bytes, b"sec-websocket-key").next().is_some()
+    }
+
     /// The values of all headers of this name, in order. `name` is lower case.
     pub fn values<'b>(&self, bytes: &'b [u8], name: &[u8]) -> impl Iterator<Item = &'b [u8]> {
         self.headers

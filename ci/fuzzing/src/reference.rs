@@ -165,6 +165,20 @@ fn whole_head(octets: &[u8], length: usize, limits: &Limits) -> Option<Head> {
     })
 }
 
+/// RFC 6455 §4.1: what a client sends that wants a WebSocket. There is none here.
+fn opens_websocket(head: &Head) -> bool {
+    let values = |name: &str| -> Vec<&[u8]> {
+        let named = head.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()));
+        named.map(|(_, value)| value.as_slice()).collect()
+    };
+    let says = |name: &str, word: &[u8]| words_of(&values(name)).iter().any(|other| other == word);
+    head.method == b"GET"
+        && head.minor_version == 1
+        && says("connection", b"upgrade")
+        && says("upgrade", b"websocket")
+        && !values("sec-websocket-key").is_empty()
+}
+
 /// The words of all these lists, in lower case.
 fn words_of(lists: &[&[u8]]) -> Vec<Vec<u8>> {
     let words = lists.iter().flat_map(|list| list.split(|&octet| octet == b','));
@@ -338,6 +352,9 @@ pub fn stream(octets: &[u8], limits: &Limits, ends: impl Fn(&Head) -> bool) -> (
             Read::Partial => return (requests, Rest::Partial),
             Read::Refused => return (requests, Rest::Refused),
         };
+        if opens_websocket(&head) {
+            return (requests, Rest::Refused);
+        }
         rest = &rest[length..];
         let body = match head.length {
             _ if head.is_chunked => chunked(rest, limits),

@@ -10,7 +10,7 @@ logger = logging.getLogger("turboapi")
 
 
 def log(index: int, config: Config, counts: Mapping[str, int]) -> None:
-    """One line for what the operator's limits are too small for, one for what peers did wrong.
+    """One line for what the operator's limits are too small for, one for what peers did wrong, one for what is missing here.
 
     Args:
         index: of the worker.
@@ -32,5 +32,7 @@ def log(index: int, config: Config, counts: Mapping[str, int]) -> None:
     ]
     if theirs:
         logger.info("worker %d refused requests: %s", index, ", ".join(theirs))
+    if count := counts.get("websocket"):
+        logger.warning("worker %d refused %d WebSocket handshake(s) with 501: turboapi does not serve WebSocket yet", index, count)
     if count := counts.get("not_taken"):
         logger.info("worker %d reset %d connection(s) that took nothing of their answers for %g s", index, count, config.write_timeout)

@@ -21,7 +21,11 @@ impl Http1 {
             Answer { out: &mut around.wire.output, state: &mut self.answer, preamble: &around.shared.preamble };
         let done = answer.whole(reason.status(), &text_headers(), reason.to_string().as_bytes());
         debug_assert!(done.is_ok(), "a refusal is the first thing said to its request");
-        around.shared.refusals.count(Refusal::Status(reason.status()), 1, around.shared.now);
+        let refusal = match reason {
+            BadRequest::WebSocket => Refusal::WebSocket,
+            _ => Refusal::Status(reason.status()),
+        };
+        around.shared.refusals.count(refusal, 1, around.shared.now);
         self.close_after_answer(around.shared.limits.linger_timeout, around);
     }
 
