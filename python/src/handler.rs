@@ -16,6 +16,7 @@ use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
 
 use crate::calls::Calls;
+use crate::changes;
 use crate::coroutine::{Call, Completion, Outstanding, context_of};
 use crate::event_loop::AsyncioLoop;
 use crate::hooks::{Hook, Hooks};
@@ -235,7 +236,7 @@ impl<'py> Attached<'_, 'py> {
                 Some(plan) => self.native(&plan, request, answer),
                 None => self.hand_to_app(request, answer),
             },
-            Match::NotFound if self.answers_unmatched() => {
+            Match::NotFound if self.handler.hooks.answers_unmatched && self.is_unchanged() => {
                 let done = answer.json(404, b"{\"detail\":\"Not Found\"}");
                 debug_assert!(done.is_ok(), "nothing was answered before");
                 Outcome::Answered
@@ -248,6 +249,9 @@ impl<'py> Attached<'_, 'py> {
 
     /// A route with a plan.
     fn native(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        if !self.is_unchanged() {
+            return self.hand_to_app(request, answer);
+        }
         if plan.place.is_within_stack || plan.takes_connection {
             return self.hand_to_leaf(plan, request, answer);
         }
@@ -437,16 +441,16 @@ impl<'py> Attached<'_, 'py> {
         outcome_of(py, started)
     }
 
-    /// Whether a path that no route has is answered here: only if the app has got no further routes since its start.
-    fn answers_unmatched(&mut self) -> bool {
-        let hooks = &self.handler.hooks;
-        hooks.answers_unmatched
-            && hooks
-                .routes_changed
-                .bind(self.py)
-                .call0()
-                .and_then(|changed| changed.is_truthy())
-                .is_ok_and(|changed| !changed)
+    /// Whether the app is still what its plans were made from. If not, its own call answers, until they have been made anew.
+    #[inline]
+    fn is_unchanged(&self) -> bool {
+        self.handler.hooks.version == Some(changes::count()) || self.is_unchanged_by_hook()
+    }
+
+    #[cold]
+    fn is_unchanged_by_hook(&self) -> bool {
+        let changed = self.handler.hooks.routes_changed.bind(self.py).call0();
+        changed.and_then(|changed| changed.is_truthy()).is_ok_and(|changed| !changed)
     }
 }
 

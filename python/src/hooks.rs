@@ -26,8 +26,10 @@ pub struct Hooks {
     pub refused: Py<PyAny>,
     /// `broken(problem)`: an answer was cut for its own mistake.
     pub broken: Py<PyAny>,
-    /// `routes_changed()`: whether the app has other routes than at the start.
+    /// `routes_changed()`: whether the app is no longer what its plans were made from.
     pub routes_changed: Py<PyAny>,
+    /// The count of changes (`changes.rs`) at which it is. None: that cannot tell, and `routes_changed` has to be asked.
+    pub version: Option<u64>,
     /// Whether 404 and 405 are FastAPI's own.
     pub answers_unmatched: bool,
 }
@@ -72,6 +74,7 @@ impl Hooks {
             refused: hook("refused")?,
             broken: hook("broken")?,
             routes_changed: hook("routes_changed")?,
+            version: hooks.getattr("version")?.extract()?,
             answers_unmatched: hooks.getattr("answers_unmatched")?.extract()?,
         })
     }

@@ -21,6 +21,7 @@ mod json;
 mod event_loop;
 mod mailbox;
 mod hooks;
+mod changes;
 mod request;
 mod watchdog;
 mod handoff;
@@ -37,6 +38,8 @@ mod _core {
 
     #[pymodule_export]
     use super::asgi::Exchange;
+    #[pymodule_export]
+    use super::changes::{changes_count, note_change, watch_namespace};
     #[pymodule_export]
     use super::coroutine::Completion;
     #[pymodule_export]

@@ -16,6 +16,21 @@ def probe(wish: str) -> tuple[str, str]:
         OSError: it cannot be had.
     """
 
+def changes_count() -> int:
+    """How often something has changed that plans were made from, in this process."""
+
+def note_change() -> None:
+    """Counts one more."""
+
+def watch_namespace(namespace: dict[str, Any]) -> None:
+    """Has a change of what plans depend on counted, in the `__dict__` of an app, a router, a route or a middleware.
+
+    A change that has been counted, and that another thread is about to make, has been made when this returns.
+
+    Raises:
+        RuntimeError: all eight watchers of dicts that CPython has are taken.
+    """
+
 def resident_bytes() -> int | None:
     """Bytes of memory that are resident; None where nothing can be given back."""
 

@@ -133,12 +133,55 @@ def _where(endpoint: Callable[..., Any], label: str) -> Any:
 # Exceptions.
 
 
+class Handlers(NamedTuple):
+    """The exception handlers that count: of the stack if there is one, as further ones of the app came too late for it."""
+
+    error: Any
+    """Of 500 and of every exception that no other one is for."""
+    others: dict[Any, Any]
+    """By status or class."""
+    debug: bool
+
+
+def build_stack(app: FastAPI) -> None:
+    """Builds the stack as the first call of the app would, where no lifespan has made that call."""
+    if app.middleware_stack is None and not app.user_middleware:
+        app.middleware_stack = app.build_middleware_stack()
+
+
+def layers(app: FastAPI) -> tuple[ServerErrorMiddleware, ExceptionMiddleware] | None:
+    """The two layers of FastAPI's own stack that have handlers; None if there is another stack, or a stranger in it."""
+    outer = layer = app.middleware_stack
+    inner = None
+    while layer is not None and layer is not app.router:
+        if not type(layer).__module__.startswith(("fastapi.", "starlette.", "turboapi.plan.")):
+            return None
+        if type(layer) is ExceptionMiddleware:
+            inner = layer
+        layer = getattr(layer, "app", None)
+    if layer is None or type(outer) is not ServerErrorMiddleware or inner is None:
+        return None
+    return outer, inner
+
+
+def handlers_of(app: FastAPI) -> Handlers:
+    """Reads them."""
+    built = layers(app)
+    if built is not None:
+        outer, inner = built
+        return Handlers(outer.handler, {**inner._status_handlers, **inner._exception_handlers}, outer.debug)
+    # As `build_middleware_stack` sorts them.
+    others = {key: handler for key, handler in app.exception_handlers.items() if key not in (500, Exception)}
+    errors = [handler for key, handler in app.exception_handlers.items() if key in (500, Exception)]
+    return Handlers(errors[-1] if errors else None, others, app.debug)
+
+
 def http_exception_is_plain(app: FastAPI) -> bool:
     """Whether an exception of exactly Starlette's or FastAPI's HTTPException is answered by FastAPI's stock handler.
 
     Then the answer is the status, the exception's headers and `{"detail": ...}`, without a body for 1xx, 204, 205 and 304.
     """
-    handlers = app.exception_handlers
+    handlers = handlers_of(app).others
     if handlers.get(HTTPException) is not http_exception_handler:
         return False
     return not any(_may_handle_http_exception(key) for key in handlers if key is not HTTPException)
@@ -149,21 +192,15 @@ def error_app(app: FastAPI) -> ASGIApp:
 
     Raises the exception again after a 500, as Starlette does, so that the server logs it.
     """
-    error_handler = None
-    handlers: dict[Any, Any] = {}
-    for key, handler in app.exception_handlers.items():
-        if key in (500, Exception):
-            error_handler = handler
-        else:
-            handlers[key] = handler
+    handlers = handlers_of(app)
 
     async def raise_exception(request: Request) -> Response:
         raise request.scope["turboapi.exception"]
 
     # Two layers of handlers, as in the app: what a handler itself raises is handled once more.
     inner: ASGIApp = request_response(raise_exception)
-    inner = ExceptionMiddleware(inner, handlers=handlers, debug=app.debug)
-    stack = ServerErrorMiddleware(inner, handler=error_handler, debug=app.debug)
+    inner = ExceptionMiddleware(inner, handlers=handlers.others, debug=handlers.debug)
+    stack = ServerErrorMiddleware(inner, handler=handlers.error, debug=handlers.debug)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app

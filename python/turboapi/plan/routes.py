@@ -30,7 +30,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
-from .answers import encode, http_exception_is_plain, make_response, renderers
+from .answers import encode, http_exception_is_plain, layers, make_response, renderers
 from .arguments import Body, Parameter, read_arguments
 from .leaf import Leaf
 
@@ -134,7 +134,7 @@ def _around_reason(app: FastAPI) -> str:
             return f"{kind.__name__}.{name} is not FastAPI's"
     if app.user_middleware:
         return "the app has middleware"
-    if type(app.middleware_stack) not in (types.NoneType, ServerErrorMiddleware):
+    if app.middleware_stack is not None and layers(app) is None:
         return "the app's middleware stack was replaced"
     if app.root_path:
         return "the app has a root_path"

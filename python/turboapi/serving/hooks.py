@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from .. import _core
 from ..asgi import Gateway
-from ..plan import answers, leaf, routes, stack
+from ..plan import answers, changes, leaf, routes, stack
 from .pool import Pool
 
 logger = logging.getLogger("turboapi")
@@ -48,6 +48,8 @@ class Hooks:
         self._take_routes = take_routes
         self.refused = refused
         self._is_changing = False
+        self._watch: changes.Watch | None = None
+        self.version: int | None = None
         self.answers_unmatched = False
         self.redirect_slashes = False
         self.routes: list[routes.Entry] = []
@@ -55,16 +57,21 @@ class Hooks:
     def refresh(self) -> None:
         """Reads the app's routes."""
         self._is_changing = False
+        self._watch = None
+        self.version = None
         self._error_app = self._stack = self._app
         self._answers_http_exceptions = False
         if not isinstance(self._app, FastAPI):
             self.routes = [EVERYTHING]
             return
-        self._version = self._quick_version()
-        # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
-        self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
+        answers.build_stack(self._app)
+        # Before what is there is watched: a change of ours is none.
         leaf.place(self._app.router)
         self._stack = stack.shortened(self._app)
+        self._watch = changes.Watch(self._app)
+        self.version = self._watch.version
+        # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
+        self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
         self._error_app = answers.error_app(self._app)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
@@ -116,14 +123,8 @@ class Hooks:
         logger.error("an answer was cut: %s", problem)
 
     def routes_changed(self) -> bool:
-        """Whether the app has other routes than were compiled. If so they are compiled anew, in a moment."""
-        if not self._is_changing and self._quick_version() != self._version:
+        """Whether the app is no longer what its plans were made from. If so they are made anew, in a moment."""
+        if not self._is_changing and self._watch is not None and self._watch.has_changed():
             self._is_changing = True
             self._loop.call_soon(self._take_routes)
         return self._is_changing
-
-    def _quick_version(self) -> tuple[int, int]:
-        """Changes when routes are added: a microsecond, as each path that no route has asks for it."""
-        router = self._app.router
-        count = getattr(router, "_get_routes_version", None)  # FastAPI 0.137: counts additions to included routers too
-        return (count() if count is not None else 0, len(router.routes))
