@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from . import listing
 from .config import Config, allowed_in_words, choices_of, kind_of, option_name, variable_name
 from .errors import LoadError, StartError
 from .serving.loading import Loader
@@ -82,6 +83,11 @@ def parser() -> argparse.ArgumentParser:
     routes = commands.add_parser("routes", help="list the routes of an app, and which of them Rust answers", allow_abbrev=False)
     routes.set_defaults(command=run_routes, parser=routes)
     add_target(routes)
+    routes.add_argument("--json", action="store_true", help="print one JSON object: app, native, total, routes")
+    routes.add_argument("--check", type=percentage, metavar="PERCENT", help="exit with 1 if fewer of the routes are native")
+    routes.add_argument(
+        "--lifespan", action="store_true", help="run the app's start-up first, and its shutdown: it may add routes or tracers"
+    )
     return main_parser
 
 
@@ -138,37 +144,37 @@ def run_serve(options: dict[str, Any]) -> int:
 
 
 def run_routes(options: dict[str, Any]) -> int:
-    """`turboapi routes`: method, path, who answers, and why it is not Rust."""
+    """`turboapi routes`: method, path, function, who answers, and why it is not Rust. 1 if fewer are native than `--check` asks for."""
     target = Target.of(options)
     app = target.load()
-    from fastapi import FastAPI
-
-    if not isinstance(app, FastAPI):
+    rows = listing.rows_of(app, options["lifespan"])
+    if options["json"]:
+        print(listing.as_json(str(target), rows or ()))
+    elif rows is None:
         print(f"{target} is a {type(app).__name__}: all its requests go through its own ASGI call")
+    else:
+        print(listing.as_table(rows))
+    if options["check"] is None:
         return 0
-    from .plan.routes import compile_app
-
-    rows = []
-    for entry in compile_app(app):
-        answered = place_of(entry.native) if entry.native is not None else f"ASGI: {entry.reason}" if entry.reason else "ASGI"
-        path = entry.template if entry.kind != "prefix" else f"{entry.template}/*"
-        rows.append((",".join(sorted(entry.methods)) or "*", path, answered))
-    widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-    for methods, path, answered in rows:
-        print(f"{methods:{widths[0]}}  {path:{widths[1]}}  {answered}")
-    return 0
+    if rows is None:
+        problem = f"{target} is no FastAPI, and {options['check']:g} % of its routes are wanted native" if options["check"] else ""
+    else:
+        problem = listing.shortfall(rows, options["check"])
+    if problem:
+        sys.stdout.flush()
+        say(problem)
+    return 1 if problem else 0
 
 
-def place_of(native: Any) -> str:
-    """`native`, and where its function runs, if it is no coroutine."""
-    if native.is_coroutine:
-        return "native"
-    places = {
-        None: "in threads until it has earned the worker's own",
-        True: "in threads (blocking=True)",
-        False: "on the worker's own thread (blocking=False)",
-    }
-    return f"native, {places[native.blocking]}"
+def percentage(text: str) -> float:
+    """What `--check` is given."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"is {text!r}, allowed are 0 to 100, per cent")
+    return value
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from .. import _core
 from ..asgi import TASK_NAME, Gateway
 from ..config import Config
 from ..errors import StartError
+from ..plan import inventory
 from ..watching import memory, refusals, watchdog
 from . import state
-from .hooks import Hooks
+from .hooks import EVERYTHING, Hooks
 from .lifespan import Lifespan
 from .listeners import Share
 from .loop import WorkerLoop
@@ -167,6 +168,9 @@ class Worker:
         refused = functools.partial(refusals.log, self._index, self._config)
         self._hooks = Hooks(self._app, loop, self._gateway, self._pool, self._take_routes, refused)
         self._take_routes()
+        if self._index == 0 and self._hooks.routes != [EVERYTHING]:
+            count = inventory.count_in_words(inventory.inventory(self._app, self._hooks.routes))
+            logger.info("%s; `turboapi routes MODULE:APP` says why the others are not", count)
         return True
 
     def _take_routes(self) -> None:

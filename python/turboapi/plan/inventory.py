@@ -1,0 +1,142 @@
+"""An app's routes for people: which are native, and of the others why not and what would make them so. Not here: how that is found out
+(routes.py), how it is shown (cli.py)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import Mount, WebSocketRoute
+
+from .routes import Entry, NativeRoute
+
+Runs = Literal["loop", "learned", "threads", "worker"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One route."""
+
+    methods: tuple[str, ...]
+    """Sorted; empty for every method. `WEBSOCKET` for a WebSocket."""
+    path: str
+    """With the prefix of its mount; ends in `/*` for all that is below it."""
+    function: str
+    """Module and qualified name of what answers."""
+    runs: Runs | None
+    """Where a native route's function runs: `loop` for a coroutine, `threads` or `worker` as `blocking=` says, `learned` if its calls
+    decide. None: the app's own call answers."""
+    reason: str
+    """Why it is not native; empty if it is."""
+
+    @property
+    def native(self) -> bool:
+        return not self.reason
+
+    @property
+    def remedy(self) -> str:
+        """What would make it native; empty if it is."""
+        return remedy_of(self.reason) if self.reason else ""
+
+
+#: Of a route that came in between the table and this.
+NOT_IN_TABLE = Entry("", (), "prefix", None, "not in the table")
+
+
+def inventory(app: FastAPI, entries: Sequence[Entry]) -> list[Row]:
+    """A row for each route of the app and of the apps that it mounts. `entries`: its route table, of `compile_app`."""
+    return list(_rows(app, iter(entries)))
+
+
+def count_in_words(rows: Sequence[Row]) -> str:
+    """`41 of 44 routes are native`."""
+    native = sum(row.native for row in rows)
+    return f"{native} of {len(rows)} route{' is' if len(rows) == 1 else 's are'} native"
+
+
+def _rows(app: FastAPI, entries: Iterator[Entry]) -> Iterator[Row]:
+    for context in iter_route_contexts(app.router.routes):
+        original = context.original_route
+        path = _path_of(context)
+        if isinstance(original, WebSocketRoute):
+            yield Row(("WEBSOCKET",), path, _name_of(context), None, "WebSocket")
+            continue
+        # Further entries may stand before that of a mount: limits of routes below it.
+        entry = next((entry for entry in entries if entry.template in (path, "")), NOT_IN_TABLE)
+        if isinstance(original, Mount):
+            yield from _below(original, path, entry.reason)
+        elif entry.native is not None:
+            yield Row(tuple(sorted(entry.methods)), path, _name_of(context), _runs(entry.native), "")
+        else:
+            yield Row(tuple(sorted(entry.methods)), path, _name_of(context), None, entry.reason)
+
+
+def _below(mount: Mount, prefix: str, reason: str) -> Iterator[Row]:
+    below = list(getattr(mount, "routes", None) or ())
+    if not below:
+        yield Row((), f"{prefix}/*", _name_of(mount.app), None, reason)
+    for context in iter_route_contexts(below):
+        path, original = prefix + _path_of(context), context.original_route
+        if isinstance(original, Mount):
+            yield from _below(original, path, reason)
+        elif isinstance(original, WebSocketRoute):
+            yield Row(("WEBSOCKET",), path, _name_of(context), None, "WebSocket")
+        else:
+            yield Row(tuple(sorted(getattr(context, "methods", None) or ())), path, _name_of(context), None, reason)
+
+
+def _path_of(context: Any) -> str:
+    # As in routes.py: FastAPI 0.141 hides the prefixed copy of an included Starlette route.
+    effective = getattr(context, "starlette_route", None) or context
+    return getattr(effective, "path", None) or ""
+
+
+def _name_of(context: Any) -> str:
+    endpoint = getattr(context, "endpoint", None) or context
+    named = endpoint if hasattr(endpoint, "__qualname__") else type(endpoint)
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
+
+
+def _runs(native: NativeRoute) -> Runs:
+    if native.is_coroutine:
+        return "loop"
+    return "learned" if native.blocking is None else "threads" if native.blocking else "worker"
+
+
+#: By the reason, as a pattern for all of it: what would make such a route native. The first that fits counts.
+REMEDIES = (
+    (r"WebSocket", "turboapi does not serve WebSocket yet: run this route under another server"),
+    (r"the app has middleware", "take the middleware away, or do in a proxy what it does; turboapi does not compile middleware yet"),
+    (r".*middleware.*", "leave the app's and the router's own layers as FastAPI builds them"),
+    (r".*telemetry.*|.* was replaced|.* was wrapped|.* is not FastAPI's", "something has replaced a part of FastAPI, such as a tracer or "
+     "a subclass: leave it out, or keep FastAPI's own"),
+    (r"the app has a root_path", "leave root_path out of FastAPI(...) and give it to the server: --root-path"),
+    (r".*max_body_size", "give the limit to the server instead: body_bytes_max, of `TurboAPI` routes or of the server"),
+    (r"(.*: )?(dependencies|Depends)", "a function without Depends, also of its router and app; turboapi does not compile dependencies yet"),
+    (r"mounted app", "move its routes into the app, by include_router, if it is FastAPI"),
+    (r"Starlette route", "declare it by @app.get and its sisters; FastAPI's docs pages stay as they are"),
+    (r"generator.*|server-sent events", "a stream is the app's own: only whole answers are native"),
+    (r".*custom convertor", "use str, int, float, uuid or path in the template"),
+    (r".*plain template|.*not in the path", "name each parameter of the path by a plain name between braces"),
+    (r"custom route class .*", "use FastAPI's APIRoute"),
+    (r".*file|.*Form|.*File", "forms and files are the app's own to read; a JSON body is native"),
+    (r"several body parameters|.*embedded body|body parameters .*", "take one model for the whole body"),
+    (r".* argument|\w+: \w+", "take what is needed of the request as parameters (path, query, header, cookie, one JSON body) and return the answer"),
+    (r".*default.*|.*declared.*|.*declarations.*|.*alias.*|.*more than one value.*|.* read as .*", "declare the parameter in the plain way: "
+     "one value, a simple default, one declaration"),
+    (r"the endpoint .*|.*async def|not understood.*", "register a plain def or async def whose annotations can be resolved"),
+    (r".*status_code.*|.*response class.*", "use a status code from 200 to 999, and a class of Response"),
+    (r".* decides by itself .*", "keep to FastAPI's routes: what another kind of route matches is not known"),
+)  # fmt: skip
+
+
+def remedy_of(reason: str) -> str:
+    """What would make a route native that is not for this reason."""
+    return next(
+        (remedy for pattern, remedy in REMEDIES if re.fullmatch(pattern, reason)),
+        "declare the route in the plain way that FastAPI's tutorial shows",
+    )
