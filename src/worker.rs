@@ -40,8 +40,6 @@ const CALLER: WatchId = WatchId(0);
 pub struct Seen {
     /// The watched descriptor is readable.
     pub watch: bool,
-    /// Another thread woke this one.
-    pub woken: bool,
     /// It is time to log what was refused: [`Worker::take_refusals`].
     pub refusals: bool,
 }
@@ -239,7 +237,8 @@ impl<P: Platform> Worker<P> {
             }
             Event::Watch { watch: MAILBOX } => self.take_handed(),
             Event::Watch { watch: _ } => seen.watch = true,
-            Event::Woken => seen.woken = true,
+            // It has ended the turn's wait, which was all.
+            Event::Woken => {}
             Event::ListenerGone { listener, error: _ } => self.admission.forget(listener),
             Event::AcceptStalled { listener: _, error: _ } => self.count_stall(),
         }
