@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use turboapi_core::standing::Seen;
 use turboapi_platform::thread_time::ThreadTime;
 
 use crate::hooks::Hooks;
@@ -38,21 +37,14 @@ impl Calls {
         drop(entered);
         match begin {
             None => plan.standing.note_quick(clock.elapsed()),
-            Some(begin) => self.look_at(py, plan, &seen_since(begin, clock)),
+            Some(begin) => {
+                let seen = seen_since(begin, clock);
+                if plan.standing.note_on_worker(&seen, self.inline_budget) {
+                    self.hooks.tell_moved(py, &plan.label, &seen);
+                }
+            }
         }
         result
-    }
-
-    #[cold]
-    fn look_at(&self, py: Python<'_>, plan: &Plan, seen: &Seen) {
-        if !plan.standing.note_on_worker(seen, self.inline_budget) {
-            return;
-        }
-        let seconds = (seen.wall.as_secs_f64(), seen.waited().as_secs_f64(), seen.computing.as_secs_f64());
-        let moved = self.hooks.moved.bind(py);
-        if let Err(error) = moved.call1((&plan.label, seconds.0, seconds.1, seconds.2)) {
-            error.write_unraisable(py, None);
-        }
     }
 
     /// Has a thread call the function, in a copy of the present context.
@@ -73,10 +65,8 @@ impl Calls {
     /// A job has come back: its function may have earned the worker's own thread.
     pub fn note_return(&self, py: Python<'_>, job: &Job) {
         let (Some(seen), plan) = (job.seen(), job.plan()) else { return };
-        if plan.standing.note_in_thread(&seen, self.inline_budget)
-            && let Err(error) = self.hooks.earned.bind(py).call1((&plan.label,))
-        {
-            error.write_unraisable(py, None);
+        if plan.standing.note_in_thread(&seen, self.inline_budget) {
+            self.hooks.tell_earned(py, &plan.label);
         }
     }
 }

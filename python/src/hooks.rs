@@ -1,6 +1,7 @@
 //! The calls into `turboapi/serving/hooks.py`, for the cases that are Python's.
 
 use pyo3::prelude::*;
+use turboapi_core::standing::Seen;
 
 /// What `turboapi/serving/hooks.py` has.
 pub struct Hooks {
@@ -55,6 +56,23 @@ impl Hooks {
             Hook::Stack => &self.stack,
             Hook::Respond => &self.respond,
             Hook::Raised => &self.raised,
+        }
+    }
+
+    /// A function has lost the worker's own thread, by this call.
+    #[cold]
+    pub fn tell_moved(&self, py: Python<'_>, label: &str, seen: &Seen) {
+        let seconds = (seen.wall.as_secs_f64(), seen.waited().as_secs_f64(), seen.computing.as_secs_f64());
+        if let Err(error) = self.moved.bind(py).call1((label, seconds.0, seconds.1, seconds.2)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// A function has earned it.
+    #[cold]
+    pub fn tell_earned(&self, py: Python<'_>, label: &str) {
+        if let Err(error) = self.earned.bind(py).call1((label,)) {
+            error.write_unraisable(py, None);
         }
     }
 

@@ -7,6 +7,7 @@
 mod serve;
 mod limits;
 mod router;
+mod task;
 mod handler;
 mod leaf;
 mod calls;
@@ -56,6 +57,8 @@ mod _core {
     use super::router::Router;
     #[pymodule_export]
     use super::serve::{Worker, probe_backend};
+    #[pymodule_export]
+    use super::task::TaskCall;
     #[pymodule_export]
     use super::watchdog::Activity;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use turboapi_core::http::cookie;
 use turboapi_core::http::target::query_pairs;
 use turboapi_core::request::Request;
@@ -101,20 +101,40 @@ struct Body {
 }
 
 /// Where each function of one worker runs: two routes of the same function know of each other, and a table that is read anew
-/// forgets nothing.
+/// forgets nothing. INVARIANT: at most [`STANDINGS_MIN`] more than twice the functions that live, as a background task may be a new
+/// one for each request.
 #[derive(Default)]
-pub struct Standings(HashMap<Function, (Py<PyAny>, Arc<Standing>)>);
+pub struct Standings {
+    known: HashMap<Function, (Py<PyWeakrefReference>, Arc<Standing>)>,
+    /// As many that lived when those that did not were last let go.
+    living_count: usize,
+}
 
 /// Its address, and what its route has decided.
 type Function = (usize, Option<bool>);
 
+/// So many are kept without a look at whether they live.
+const STANDINGS_MIN: usize = 64;
+
 impl Standings {
-    /// That of a function. `blocking`: what its route has decided.
-    fn of(&mut self, py: Python<'_>, function: &Py<PyAny>, blocking: Option<bool>) -> Arc<Standing> {
-        // The function is kept, so that no other one comes to stand at its address.
-        let fresh = || (function.clone_ref(py), Arc::new(Standing::new(blocking)));
-        let (_, standing) = self.0.entry((function.as_ptr() as usize, blocking)).or_insert_with(fresh);
-        Arc::clone(standing)
+    /// That of a function. `blocking`: what its route has decided. One that takes no weak reference has a fresh one each time.
+    pub fn of(&mut self, function: &Bound<'_, PyAny>, blocking: Option<bool>) -> Arc<Standing> {
+        let (py, key) = (function.py(), (function.as_ptr() as usize, blocking));
+        // Another one may have come to stand at its address.
+        if let Some((known, standing)) = self.known.get(&key)
+            && known.bind(py).upgrade().is_some_and(|known| known.is(function))
+        {
+            return Arc::clone(standing);
+        }
+        let standing = Arc::new(Standing::new(blocking));
+        if let Ok(known) = PyWeakrefReference::new(function) {
+            if self.known.len() >= 2 * self.living_count + STANDINGS_MIN {
+                self.known.retain(|_, (known, _)| known.bind(py).upgrade().is_some());
+                self.living_count = self.known.len();
+            }
+            self.known.insert(key, (known.unbind(), Arc::clone(&standing)));
+        }
+        standing
     }
 }
 
@@ -156,7 +176,7 @@ impl Plan {
         let names: Vec<_> = names.iter().map(|name| PyString::intern(py, name)).collect();
         let is_coroutine = fields::value(route, "is_coroutine")?;
         let endpoint = fields::object(route, "endpoint")?.unbind();
-        let standing = standings.of(py, &endpoint, fields::value(route, "blocking")?);
+        let standing = standings.of(endpoint.bind(py), fields::value(route, "blocking")?);
         Ok(Self {
             endpoint,
             is_coroutine,

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use turboapi_core::answer::{Answer, Preamble};
@@ -33,6 +33,7 @@ use crate::mailbox::Message;
 use crate::plan::Standings;
 use crate::reply::ResponseTypes;
 use crate::table::Table;
+use crate::task::TaskCall;
 use crate::watchdog::Activity;
 
 /// Turns in a row that found work without waiting. After so many the interpreter is let go for a moment all the same: a
@@ -82,6 +83,7 @@ trait Serve {
     fn listen(&mut self, descriptor: RawFd, spread: Spread) -> PyResult<()>;
     fn join(&mut self, seat: Seat) -> PyResult<()>;
     fn standings(&mut self) -> &mut Standings;
+    fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall>;
     fn set_routes(&mut self, router: Router, handler: PythonHandler);
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool>;
     fn drain(&mut self, py: Python<'_>, timeout: Duration);
@@ -272,6 +274,12 @@ impl<P: Platform> Serve for Server<P> {
         &mut self.standings
     }
 
+    fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall> {
+        let handler = self.handler.as_ref().ok_or_else(|| PyRuntimeError::new_err("the worker has no routes yet"))?;
+        let standing = self.standings.of(function, None);
+        Ok(TaskCall::new(function, call, standing, handler))
+    }
+
     fn set_routes(&mut self, router: Router, mut handler: PythonHandler) {
         let shared = self.worker.shared_mut();
         shared.router = router;
@@ -290,11 +298,8 @@ impl<P: Platform> Serve for Server<P> {
             handler.asyncio.mark(py)?;
         }
         self.apply_answers(py);
-        let seen = if self.has_loop_work(py)? {
-            self.select_until(py, Some(Instant::now()))
-        } else {
-            self.select_until(py, deadline)
-        };
+        let deadline = if self.has_loop_work(py)? { Some(Instant::now()) } else { deadline };
+        let seen = self.select_until(py, deadline);
         if let Some(handler) = &mut self.handler {
             handler.asyncio.show(py)?;
             handler.publisher.enter_loop();
@@ -419,6 +424,11 @@ impl Worker {
         Ok(())
     }
 
+    /// A background task's call: `call`, without arguments, is one of `function`, whose standing says where it is to run.
+    fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall> {
+        self.server.get()?.task(function, call)
+    }
+
     /// Accepts from a listening socket, which the caller keeps open. If no other worker does, `for_all`, it deals out what comes.
     #[pyo3(signature = (descriptor, *, for_all = false))]
     fn listen(&mut self, descriptor: RawFd, for_all: bool) -> PyResult<()> {
@@ -471,24 +481,21 @@ impl Worker {
 
     /// Ends everything. Nothing happens the second time.
     fn close(&mut self, py: Python<'_>) -> PyResult<()> {
-        match self.server.take()? {
-            Some(server) => Ok(server.finish(py)?),
-            None => Ok(()),
-        }
+        Ok(self.server.take()?.map_or(Ok(()), |server| server.finish(py))?)
     }
 
     /// Counters of this worker.
     fn statistics<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let statistics = self.server.get()?.statistics();
+        let Statistics { worker, connections, in_flight } = self.server.get()?.statistics();
         let counters = PyDict::new(py);
-        counters.set_item("connections", statistics.connections)?;
-        counters.set_item("in_flight", statistics.in_flight)?;
-        counters.set_item("accepted", statistics.worker.accepted)?;
-        counters.set_item("handed_over", statistics.worker.handed_over)?;
-        counters.set_item("taken_over", statistics.worker.taken_over)?;
-        counters.set_item("accept_stalls", statistics.worker.accept_stalls)?;
-        counters.set_item("timeouts", statistics.worker.timeouts)?;
-        counters.set_item("turns", statistics.worker.turns)?;
+        counters.set_item("connections", connections)?;
+        counters.set_item("in_flight", in_flight)?;
+        counters.set_item("accepted", worker.accepted)?;
+        counters.set_item("handed_over", worker.handed_over)?;
+        counters.set_item("taken_over", worker.taken_over)?;
+        counters.set_item("accept_stalls", worker.accept_stalls)?;
+        counters.set_item("timeouts", worker.timeouts)?;
+        counters.set_item("turns", worker.turns)?;
         Ok(counters)
     }
 }

@@ -178,6 +178,20 @@ class Matched:
         """
 
 @final
+class TaskCall:
+    """A background task's call, by its function's standing. Not made from Python."""
+
+    @property
+    def is_for_worker(self) -> bool:
+        """Whether it is one for the worker's own thread."""
+    def run_here(self) -> Any:
+        """Calls the function, on the worker's thread, once."""
+    def run(self) -> None:
+        """Calls the function, in any other thread, once; `result` has what comes of it."""
+    def result(self) -> Any:
+        """What it returned or raised in its thread. On the worker's thread, once."""
+
+@final
 class Handoff:
     """Lets workers hand fresh connections to each other. Made by the parent, before it starts threads or forks."""
 
@@ -279,6 +293,8 @@ class Worker:
     ) -> None:
         """`routes` are in order of registration; what is wrong with one is said as by `Router`. Called again when the app has got
         further ones."""
+    def task(self, function: Any, call: Callable[[], Any]) -> TaskCall:
+        """A background task's call: `call` is one of `function`, whose standing says where it is to run. After `start`."""
     def listen(self, descriptor: int, *, for_all: bool = False) -> None:
         """Accepts from a listening socket, which the caller keeps open until `close`. If no other worker does, `for_all`, it deals
         out what comes."""

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from .. import _core
 from ..asgi import Gateway
 from ..plan import answers, changes, leaf, routes, stack
+from .background import Background
 from .pool import Pool
 
 logger = logging.getLogger("turboapi")
@@ -37,12 +38,14 @@ class Hooks:
         loop: asyncio.AbstractEventLoop,
         gateway: Gateway,
         pool: Pool,
+        background: Background,
         take_routes: Callable[[], None],
         refused: Callable[[dict[str, int]], None],
     ) -> None:
         self._app = app
         self._loop = loop
         self._gateway = gateway
+        self._background = background
         self.pool = pool.start
         self.returned = pool.returned
         self._take_routes = take_routes
@@ -87,7 +90,7 @@ class Hooks:
 
     def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
         """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""
-        self._gateway.start(response, exchange, context)
+        self._gateway.start(self._background.taken_over(response), exchange, context)
 
     def raised(self, exchange: _core.Exchange, exception: BaseException, context: Context | None) -> None:
         """A native handler raised: the app's exception handlers have it."""

@@ -11,13 +11,19 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import anyio
 from anyio.to_thread import current_default_thread_limiter
 
-from .._core import Job
-
 logger = logging.getLogger("turboapi")
+
+
+class Job(Protocol):
+    """What a thread is to do."""
+
+    def run(self) -> None:
+        """Does it, and has the worker call `Pool.returned`. Raises nothing."""
 
 
 class Pool:
@@ -70,6 +76,11 @@ class Pool:
                 return
         self._waiting.append(job)
         self._send_scout()
+
+    def withdraw(self, job: Job) -> None:
+        """Nobody waits for a job any more: it is not begun, if it was not."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(job)
 
     def returned(self, count: int) -> None:
         """So many jobs have come back."""

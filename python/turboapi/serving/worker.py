@@ -23,6 +23,7 @@ from ..errors import StartError
 from ..plan import inventory
 from ..watching import memory, refusals, watchdog
 from . import state
+from .background import Background
 from .hooks import EVERYTHING, Hooks
 from .lifespan import Lifespan
 from .listeners import Share
@@ -166,7 +167,8 @@ class Worker:
         finally:
             self._starting = None
         refused = functools.partial(refusals.log, self._index, self._config)
-        self._hooks = Hooks(self._app, loop, self._gateway, self._pool, self._take_routes, refused)
+        background = Background(loop, self._pool, self._core)
+        self._hooks = Hooks(self._app, loop, self._gateway, self._pool, background, self._take_routes, refused)
         self._take_routes()
         if self._index == 0 and self._hooks.routes != [EVERYTHING]:
             count = inventory.count_in_words(inventory.inventory(self._app, self._hooks.routes))
