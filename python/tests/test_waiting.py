@@ -340,17 +340,46 @@ def test_the_drain_waits_for_background_tasks():
 
 
 @PATHS
-def test_exit_in_a_handler_is_logged_once(is_native, caplog):
+@pytest.mark.parametrize("how", ["at once", "suspended", "awaited"])
+def test_exit_in_a_handler_is_logged_once(is_native, how, caplog):
     app = make(is_native)
+
+    async def leave():
+        if how != "at once":
+            await asyncio.sleep(0.001)
+        sys.exit(1)
 
     @app.get("/")
     async def handler():
-        sys.exit(1)
+        await (asyncio.create_task(leave()) if how == "awaited" else leave())
 
     with TestServer(app) as server:
-        assert get(server.port, "/").status == 500
-    assert caplog.text.count("SystemExit: 1") == 1
-    assert "never retrieved" not in caplog.text
+        for _ in range(2):
+            assert get(server.port, "/").status == 500
+    assert caplog.text.count("SystemExit: 1") == 2
+    assert caplog.text.count("GET '/' raised SystemExit") == 2
+    assert "never retrieved" not in caplog.text and "does not end the server" not in caplog.text
+
+
+def test_exit_in_a_task_of_the_apps_own_is_logged_once(caplog):
+    app, kept = FastAPI(), []
+
+    async def leave():
+        await asyncio.sleep(0)
+        sys.exit(1)
+
+    @app.get("/")
+    async def handler():
+        kept.append(asyncio.create_task(leave()))
+        await asyncio.sleep(0.01)
+
+    with TestServer(app) as server:
+        assert get(server.port, "/").status == 200
+        wait_until(lambda: "does not end the server" in caplog.text)
+        assert isinstance(kept.pop().exception(), SystemExit)
+        assert get(server.port, "/").status == 200
+        assert isinstance(kept.pop().exception(), SystemExit)
+    assert caplog.text.count("a task raised SystemExit, which does not end the server") == 2
 
 
 def test_anyio_keeps_its_threads():
@@ -716,6 +745,36 @@ def test_a_server_ends_on_sigterm_whatever_the_app_does_with_signals(tmp_path, h
     assert server.end() == code, server.lines
     assert time.monotonic() - begin < 10
     assert ("from before 15\n" in server.lines) == (how == "import")
+
+
+EXITING = """
+import asyncio, os, signal, sys
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+
+@asynccontextmanager
+async def lifespan(app):
+    number = signal.Signals[os.environ["NUMBER"]]
+    if os.environ["HOW"] == "signal":
+        signal.signal(number, lambda *_: sys.exit(int(os.environ["CODE"])))
+    else:
+        asyncio.get_running_loop().add_signal_handler(number, lambda: sys.exit(int(os.environ["CODE"])))
+    yield
+    print("app has ended", file=sys.stderr, flush=True)
+
+app = FastAPI(lifespan=lifespan)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize(("how", "code"), [("signal", 0), ("signal", 3), ("loop", 3)])
+def test_a_signal_handler_that_exits(tmp_path, number, how, code):
+    """The server ends with its code, as under uvicorn, and in good order; that is no error."""
+    server = Process(tmp_path, EXITING, "--workers", "1", HOW=how, CODE=str(code), NUMBER=number)
+    server.signal(signal.Signals[number])
+    assert server.end() == code, server.lines
+    assert "app has ended\n" in server.lines
+    assert not any("ERROR" in line or "CRITICAL" in line for line in server.lines), server.lines
 
 
 def test_one_worker_process(tmp_path):

@@ -75,6 +75,8 @@ class Gateway:
         self._exceptions = exceptions
         #: Whether the time of a drain is over, and the worker has cancelled its requests.
         self.is_cancelling = False
+        #: The `id` of what was raised last and is logged with its request.
+        self.reported = 0
         #: Requests that are being answered.
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -154,6 +156,7 @@ class Gateway:
         if error is scope.get("turboapi.exception"):
             # Without the way through the app's exception handlers: where it was raised is what matters.
             error.__traceback__ = scope["turboapi.traceback"]
+        self.reported = id(error)
         if self._exceptions is not None:
             self._exceptions.append(error)
         logger.error("%s %r raised %s", scope["method"], scope["path"], in_one_line(scope, error), exc_info=error)

@@ -97,6 +97,7 @@ class Hooks:
         if self._gateway.is_cancelling and isinstance(exception, asyncio.CancelledError):
             exchange.finish()  # nobody's mistake
             return
+        self._gateway.reported = id(exception)  # soon
         further = {"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
         self._gateway.start(self._error_app, exchange, context, **further)
 

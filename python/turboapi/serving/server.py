@@ -95,8 +95,9 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
     # Before anything listens: nobody is to connect to what cannot serve.
     backend = backend_in_words(config)
     listeners = handed_down(sockets, config, workers, given) if sockets else open_place(config, workers=workers, late=uses_processes)
-    kind = "process" if uses_processes else "thread"
-    logger.info("serving %s with %d worker %s%s, %s", listeners.words, workers, kind, plural(workers, kind), backend)
+    # One alone is a thread of this process, and mostly its main one.
+    words = "1 worker" if workers == 1 else f"{workers} worker {'processes' if uses_processes else 'threads'}"
+    logger.info("serving %s with %s, %s", listeners.words, words, backend)
     try:
         # By name, as everywhere here. A worker that is alone has nobody to share with.
         handoff = importlib.import_module("turboapi._core").Handoff(workers) if workers > 1 else None

@@ -26,6 +26,22 @@ def ignore(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing. SIG_IGN would be inherited by the programs that an app starts; this is not."""
 
 
+def is_of_handler(error: BaseException, loop: Any) -> bool:
+    """Whether a signal handler of the app's has raised this: one of Python's, or of the event loop's."""
+    if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        return True  # it has no frame of its own
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    # Private, and so called since Python 3.4.
+    handlers += [handle._callback for handle in getattr(loop, "_signal_handlers", {}).values()]
+    codes = {getattr(handler, "__code__", None) for handler in handlers} - {None}
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code in codes:
+            return True
+        step = step.tb_next
+    return False
+
+
 class Signals:
     """Signals and `ring()` make `descriptor` readable; `read()` says which. A context manager that puts everything back.
 

@@ -112,6 +112,7 @@ class Threads:
         self._is_announced = False
         self._deadline: float | None = None  # set once stopping
         self._failure: BaseException | None = None
+        self._exit: SystemExit | None = None  # what a signal handler of the app's has raised
 
     def run(self) -> int:
         """Runs the workers to their end.
@@ -142,13 +143,18 @@ class Threads:
                     worker.thread.join()
         if isinstance(self._failure, StartError):
             raise self._failure
-        return 1 if self._failure else 0
+        return 1 if self._failure else code_of(self._exit)
 
     def _wait(self) -> None:
         """Until all workers are over."""
         try:
             while not all(worker.is_over for worker in self._workers):
-                for key, _ in self._selector.select(self._seconds_left()):
+                try:
+                    ready = self._selector.select(self._seconds_left())
+                except SystemExit as error:
+                    self._leave(error)
+                    continue
+                for key, _ in ready:
                     if key.fileobj is self._parent:
                         # One byte or the end of the parent: both mean stop. The end stays readable, so it is looked at once.
                         self._selector.unregister(self._parent)
@@ -194,8 +200,18 @@ class Threads:
         if len(self._workers) == 1:
             self._workers[0].hear(number)
 
+    def _leave(self, exit: SystemExit) -> None:
+        """A signal handler of the app's has raised it, on the main thread: the server ends, with its code."""
+        self._exit = exit
+        if self._deadline is None:
+            logger.info("stopping, as a signal handler of the app's wants to exit")
+            self._stop(is_last=self._parent is None)
+
     def _ended_as_told(self, worker: WorkerThread) -> bool:
         """Whether a worker that is over did what it was told. One that was stopped in its start-up may call that an error."""
+        if isinstance(worker.error, SystemExit):
+            self._leave(worker.error)
+            return True
         if self._deadline is None:
             return False
         return worker.error is None or (isinstance(worker.error, StartError) and not worker.is_ready)
@@ -246,6 +262,15 @@ class Threads:
             if not worker.is_over:
                 logger.warning("worker %d does not end, its handler is cut: %s", worker.index, where_is(worker.thread))
         end_process(1 if self._failure else 0)
+
+
+def code_of(exit: SystemExit | None) -> int:
+    """The exit code that a `sys.exit()` asks for, as Python's own: a text is for stderr, and stands for 1."""
+    code = None if exit is None else exit.code
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
 
 
 def tell(peer: socket.socket, message: bytes) -> None:

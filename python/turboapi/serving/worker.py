@@ -22,7 +22,7 @@ from ..config import Config
 from ..errors import StartError
 from ..plan import inventory
 from ..watching import memory, refusals, watchdog
-from . import state
+from . import signals, state
 from .background import Background
 from .hooks import EVERYTHING, Hooks
 from .lifespan import Lifespan
@@ -74,6 +74,8 @@ class Worker:
         self._is_aborting = False
         self._is_serving = False
         self._starting: asyncio.Task[None] | None = None
+        self._exit: SystemExit | None = None  # what a signal handler of the app's has raised
+        self._note: tuple[BaseException, asyncio.Handle] | None = None  # what a task has raised, to be logged
         self._cancel_at: float | None = None  # by the loop's clock; set once draining
 
     def run(self) -> None:
@@ -81,10 +83,13 @@ class Worker:
 
         Raises:
             StartError: the platform cannot be opened or the app's start-up failed. Nothing was served.
+            SystemExit: a signal handler of the app's raised it; all has ended in good order since.
         """
         with contextlib.ExitStack() as stack:
             loop = self._open(stack)
             self._complete(loop, self._live(loop))
+        if self._exit is not None:
+            raise self._exit
 
     async def _live(self, loop: asyncio.AbstractEventLoop) -> None:
         """The whole life of the app, in one task that is there from its begin to its end: AnyIO keeps its threads as long as it."""
@@ -199,8 +204,9 @@ class Worker:
             is_over = self._is_stopping or self._is_aborting
         if is_over:
             loop.call_soon(self._drain)
-        self._on_ready()
         self._is_serving = True
+        # When this task waits already: what a signal handler of the app's raises from now on does not end it.
+        loop.call_soon(self._on_ready)
         memory.give_back(loop)
         try:
             with watchdog.watch(self._index, self._config.watchdog_timeout, self._core.activity, self._hooks, self._app):
@@ -288,17 +294,35 @@ class Worker:
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
-                # A task raised it, after it was suspended (asyncio has kept it for what waits for that task, and ends the loop with it
-                # too), or a signal handler of the app's. The other requests go on.
                 if task.done():
                     raise
-                logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
+                if signals.is_of_handler(error, self._loop):
+                    # A signal handler of the app's, which wants the end, as under other servers. Here what is in flight has its time.
+                    self._exit = error if isinstance(error, SystemExit) else None
+                    self._drain()
+                else:
+                    self._note_exit(loop, error)
             except RuntimeError:
                 # `loop.stop()`: asyncio has no other way to say that it was called. It ends the server, as under others.
                 if task.done():
                     raise
                 logger.error("the app has stopped the event loop of worker %d, which ends it", self._index)
                 self._cut()
+
+    def _note_exit(self, loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+        """A task raised it, after it was suspended: asyncio has kept it for what waits for that task, and ends the loop with it too. The
+        other requests go on."""
+        if self._note is None or self._note[0] is not error:
+            self._gateway.reported = 0
+        else:  # the next task in a row has raised it
+            self._note[1].cancel()
+        # After what waits for the task: if that is a request, it is logged with its route.
+        self._note = error, loop.call_soon(self._log_exit, error)
+
+    def _log_exit(self, error: BaseException) -> None:
+        self._note = None
+        if self._gateway.reported != id(error):
+            logger.error("a task raised %s, which does not end the server", type(error).__name__, exc_info=error)
 
     async def _finish_requests(self) -> None:
         """Waits until what was begun before the signal has had its time, and no longer: the app's shutdown is due after it."""
