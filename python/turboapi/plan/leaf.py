@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._core import Job, Matched
+from .inner_call import InnerCall
 
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
 KEY = "turboapi.matched"
@@ -80,6 +81,8 @@ async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, othe
             answer = matched.answer(value, response)
             if type(answer) is tuple:
                 status, headers, data = answer
+                if type(send) is InnerCall and send.whole(status, headers, data):
+                    return
                 started = True
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": data})

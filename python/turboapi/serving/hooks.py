@@ -9,12 +9,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import HTTPException
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 
 from .. import _core
 from ..asgi import Gateway
-from ..plan import answers, changes, leaf, routes, stack
+from ..plan import answers, changes, leaf, placement, routes, stack
 from .background import Background
 from .pool import Pool
 
@@ -64,10 +65,12 @@ class Hooks:
         self.version = None
         self._error_app = self._stack = self._app
         self._answers_http_exceptions = False
+        if isinstance(self._app, Starlette):
+            answers.build_stack(self._app)
+            placement.place(self._app)
         if not isinstance(self._app, FastAPI):
             self.routes = [EVERYTHING]
             return
-        answers.build_stack(self._app)
         # Before what is there is watched: a change of ours is none.
         leaf.place(self._app.router)
         self._stack = stack.shortened(self._app)
