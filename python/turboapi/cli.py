@@ -162,7 +162,7 @@ def run_routes(options: dict[str, Any]) -> int:
         problem = listing.shortfall(rows, options["check"])
     if problem:
         sys.stdout.flush()
-        say(problem)
+        print(f"turboapi: {problem}", file=sys.stderr)
     return 1 if problem else 0
 
 

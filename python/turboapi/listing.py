@@ -55,7 +55,8 @@ async def _after_startup(app: Any) -> "list[Row]":
 
 
 def as_json(target: str, rows: "Sequence[Row]") -> str:
-    """One object: `app`, `native` and `total` (counts), `routes`: for each `methods`, `path`, `function`, `native`, `runs`, `reason`, `remedy`.
+    """One object: `app`, `native` and `total` (counts), `routes`: for each `methods`, `path`, `function`, `native`, `runs`, `reason`,
+    `remedy`.
 
     `methods` is empty for every method. `runs` is `loop`, `learned`, `threads` or `worker`, null if it is not native; then `reason` and
     `remedy` say why, and what would make it so. Fields may be added, and none is taken away.

@@ -116,7 +116,7 @@ REMEDIES = (
      "a subclass: leave it out, or keep FastAPI's own"),
     (r"the app has a root_path", "leave root_path out of FastAPI(...) and give it to the server: --root-path"),
     (r".*max_body_size", "give the limit to the server instead: body_bytes_max, of `TurboAPI` routes or of the server"),
-    (r"(.*: )?(dependencies|Depends)", "a function without Depends, also of its router and app; turboapi does not compile dependencies yet"),
+    (r"(.*: )?(dependencies|Depends)", "do without Depends, also of its router and app; turboapi does not compile dependencies yet"),
     (r"mounted app", "move its routes into the app, by include_router, if it is FastAPI"),
     (r"Starlette route", "declare it by @app.get and its sisters; FastAPI's docs pages stay as they are"),
     (r"generator.*|server-sent events", "a stream is the app's own: only whole answers are native"),
@@ -125,8 +125,8 @@ REMEDIES = (
     (r"custom route class .*", "use FastAPI's APIRoute"),
     (r".*file|.*Form|.*File", "forms and files are the app's own to read; a JSON body is native"),
     (r"several body parameters|.*embedded body|body parameters .*", "take one model for the whole body"),
-    (r".* argument|\w+: \w+", "take what is needed of the request as parameters (path, query, header, cookie, one JSON body) and return the answer"),
-    (r".*default.*|.*declared.*|.*declarations.*|.*alias.*|.*more than one value.*|.* read as .*", "declare the parameter in the plain way: "
+    (r".* argument|\w+: \w+", "take what is needed as parameters (path, query, header, cookie, one JSON body), return the answer"),
+    (r".*default.*|.*declared.*|.*declarations.*|.*alias.*|.*more than one value.*|.* read as .*", "declare it in the plain way: "
      "one value, a simple default, one declaration"),
     (r"the endpoint .*|.*async def|not understood.*", "register a plain def or async def whose annotations can be resolved"),
     (r".*status_code.*|.*response class.*", "use a status code from 200 to 999, and a class of Response"),
