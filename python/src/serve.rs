@@ -451,8 +451,7 @@ impl Worker {
     /// Stops accepting, closes what is idle, lets what was begun finish, and ends what is left after `timeout` seconds.
     fn drain(&mut self, py: Python<'_>, timeout: f64) -> PyResult<()> {
         let timeout = Duration::try_from_secs_f64(timeout).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        self.server.get()?.drain(py, timeout);
-        Ok(())
+        self.server.get().map(|server| server.drain(py, timeout))
     }
 
     /// Whether a drain has ended.
