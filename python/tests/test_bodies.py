@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from differential import serve_ours, serve_uvicorn
 from fastapi import FastAPI, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from process import MIB, Process
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
-from test_differential import serve_ours, serve_uvicorn
 from wire import PATIENCE, Peer
 
 from turboapi import TurboAPI

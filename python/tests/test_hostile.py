@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from differential import serve_ours, serve_uvicorn
 from fastapi import APIRouter, Cookie, Depends, FastAPI, Form, Header, Request
 from process import MIB, Process
 from pydantic import BaseModel
 from starlette.applications import Starlette
-from test_differential import serve_ours, serve_uvicorn
 from wire import PATIENCE, Peer
 
 from turboapi import _core
