@@ -1,0 +1,46 @@
+"""What others have made for FastAPI answers as under uvicorn, and sees the same: apps and requests are in plugins.py.
+
+On the ordinary build: on the free-threaded one not all of them can be installed. Their versions are pinned in pyproject.toml.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parent
+#: Of one process, on a machine under load: nearly all of it goes to imports.
+SECONDS = 170
+
+#: Name in plugins.py, what has to be found in what the plug-in has seen, a status that only the plug-in gives, native routes.
+TABLE: list[tuple[str, list[str], int | None, int]] = [
+    ("prometheus", ['"handler","/async/{a}"', '"status","2xx"', '"status","5xx"', "http_requests_total"], None, 0),
+    ("starlette_context", ['"X-Request-ID":"0123456789abcdef0123456789abcdef"', "X-Correlation-ID"], None, 0),
+    ("correlation_id", ['"0123456789abcdef0123456789abcdef"', '"made up"'], None, 0),
+    ("authlib", ['{"user":"t"}'], 302, 0),
+    ("sentry", ['"transaction", "/async/{a}"', '"event", "/unknown", ["RuntimeError"]', '"internal_error"'], None, 0),
+    ("opentelemetry", ['"GET /async/{a}","SERVER"', '"http.status_code":403', '"POST /model http receive"'], None, 0),
+    ("slowapi", ["Rate limit exceeded: 2 per 1 hour"], 429, 0),
+    ("slowapi_asgi", ["Rate limit exceeded: 2 per 1 hour"], 429, 0),
+]
+
+
+@pytest.mark.timeout(SECONDS + 10)
+@pytest.mark.skipif(bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="cryptography has no wheel for free-threaded 3.13")
+@pytest.mark.parametrize(("name", "seen", "status", "native"), TABLE, ids=[row[0] for row in TABLE])
+def test_plugin(name: str, seen: list[str], status: int | None, native: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+    command = [sys.executable, "-W", "ignore", str(FOLDER / "plugins.py"), name]
+    done = subprocess.run(command, env=environment, cwd=FOLDER, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found["different"] == []
+    assert found["native"] == native
+    for text in seen:
+        assert text in found["seen"]
+    assert status is None or status in found["statuses"]
