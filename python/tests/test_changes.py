@@ -7,7 +7,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
-from test_differential import serve_ours, serve_uvicorn
+from differential import serve_ours, serve_uvicorn
 from wire import PATIENCE, Peer, get
 
 from turboapi import _core

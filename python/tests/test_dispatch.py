@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-from test_differential import Pair, serve_ours, serve_uvicorn
+from differential import Pair, serve_ours, serve_uvicorn
 
 from turboapi.plan import placement
 from turboapi.plan.dispatch import Dispatch
