@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 import anyio
+from fastapi.routing import APIRouter
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,14 +24,33 @@ from .inner_call import InnerCall
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
 KEY = "turboapi.matched"
 
+#: Middleware that is walked through on the way to the innermost.
+DEPTH_MAX = 100
+
 _placing = threading.Lock()
 
 
 def place(router: Any) -> None:
-    """Puts a leaf where this router (Starlette's or FastAPI's) begins to look for a route. The second time nothing happens."""
+    """Puts a leaf where this router (FastAPI's) begins to look for a route, within middleware of its own. The second time nothing happens."""
     with _placing:  # workers in threads serve the same app
-        if type(router.middleware_stack) is not Leaf:
-            router.middleware_stack = Leaf(router, router.middleware_stack)
+        found = innermost(router)
+        if found is not None:
+            holder, name, stands = found
+            if type(stands) is not Leaf:
+                setattr(holder, name, Leaf(router, stands))
+
+
+def innermost(router: Any) -> tuple[Any, str, Any] | None:
+    """Who calls what looks for a route, by which attribute, and what that is now; None if there is no known way there."""
+    holder, name = router, "middleware_stack"
+    for _ in range(DEPTH_MAX):
+        stands = getattr(holder, name, None)
+        if type(stands) is Leaf or getattr(stands, "__func__", None) is APIRouter.app:
+            return holder, name, stands
+        if stands is None:
+            return None
+        holder, name = stands, "app"
+    return None
 
 
 class Leaf:
@@ -64,13 +84,13 @@ async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, othe
         reader = _Reader(receive)
         body = await reader.read()
         if body is None:
-            await otherwise(scope, reader.again, send)
+            await otherwise(scope, reader.again(), send)
             return
     started = False
     try:
         connection = Request(scope, receive, send) if matched.takes_connection else None
         if connection is not None and body is not None:
-            connection = Request(scope, reader.again, send)
+            connection = Request(scope, reader.again(), send)
             await connection.body()
         response = matched.make_response()
         called = matched.call(scope, body, connection, response)
@@ -91,7 +111,7 @@ async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, othe
         answer = Raising(error, started)
     else:
         if called is None:
-            await otherwise(scope, receive if body is None else reader.again, send)
+            await otherwise(scope, receive if body is None else reader.again(), send)
             return
     # A response that streams, or does something afterwards, and what was raised: with the app's exception handlers around it.
     request = Request(scope, receive, send)
@@ -112,7 +132,7 @@ class _Reader:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._messages: deque[Message] = deque()
+        self._messages: list[Message] = []
         self._error: Exception | None = None
 
     async def read(self) -> bytes | None:
@@ -131,13 +151,18 @@ class _Reader:
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def again(self) -> Message:
-        """A `receive` that begins with what was read."""
-        if self._messages:
-            return self._messages.popleft()
-        if self._error is not None:
-            raise self._error
-        return await self._receive()
+    def again(self) -> Receive:
+        """A `receive` that begins with what was read. Each begins anew."""
+        messages = deque(self._messages)
+
+        async def receive() -> Message:
+            if messages:
+                return messages.popleft()
+            if self._error is not None:
+                raise self._error
+            return await self._receive()
+
+        return receive
 
 
 class Raising:

@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
 from .answers import encode, http_exception_is_plain, layers, make_response, renderers
 from .arguments import Body, Parameter, read_arguments
-from .leaf import Leaf
+from .leaf import innermost
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def compile_app(app: FastAPI) -> list[Entry]:
 
 def _app_reason(app: FastAPI) -> str:
     """Why no route of this app may be native, or ""."""
-    if type(app.router.middleware_stack) is not Leaf and getattr(app.router.middleware_stack, "__func__", None) is not APIRouter.app:
+    if innermost(app.router) is None:
         return "the router has middleware"
     telemetry = getattr(app, "_native_telemetry", None)
     if telemetry is not None and telemetry.enabled():
@@ -134,6 +134,9 @@ def _around_reason(app: FastAPI) -> str:
             return f"{kind.__name__}.{name} is not FastAPI's"
     if app.user_middleware:
         return "the app has middleware"
+    found = innermost(app.router)
+    if found is not None and found[0] is not app.router:
+        return "the router has middleware"
     if app.middleware_stack is not None and layers(app) is None:
         return "the app's middleware stack was replaced"
     if app.root_path:

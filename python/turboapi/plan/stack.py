@@ -17,13 +17,10 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .leaf import KEY, Raising, after_begin, run
+from .leaf import DEPTH_MAX, KEY, Leaf, Raising, after_begin, run
 
 #: Of FastAPI, between ServerErrorMiddleware and the app's own middleware. Without telemetry and `max_body_size` they do nothing.
 IDLE = {("fastapi.telemetry._asgi", "ExceptionTelemetryMiddleware"), ("fastapi._body_limit", "AppBodyLimitMiddleware")}
-
-#: Middleware that is walked through on the way to the innermost.
-DEPTH_MAX = 100
 
 _shortening = threading.Lock()
 
@@ -95,7 +92,7 @@ def _place_tail(app: FastAPI) -> None:
         inner = getattr(outer, "app", None)
         if type(inner) is ExceptionMiddleware:
             exits = inner.app
-            if type(exits) is AsyncExitStackMiddleware and exits.app is app.router:
+            if type(exits) is AsyncExitStackMiddleware and exits.app is app.router and type(app.router.middleware_stack) is Leaf:
                 outer.app = Tail(inner, app.router)
             return
         if inner is None or type(inner) is Tail:
