@@ -569,6 +569,8 @@ def waits_for_a_disconnect(world: World) -> tuple[list[Dispatch], App]:
             world.note("heard", await receive())
 
         listener = asyncio.create_task(listen())
+        for _ in range(10):
+            await asyncio.sleep(0)  # it waits by then
         await whole(world)(scope, receive, send)
         await listener
 

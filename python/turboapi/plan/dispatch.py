@@ -28,8 +28,8 @@ class Dispatch:
     def __init__(self, middleware: BaseHTTPMiddleware) -> None:
         object.__setattr__(self, "middleware", middleware)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return type(self.middleware)
 
     def __getattr__(self, name: str) -> Any:

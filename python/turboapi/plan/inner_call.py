@@ -72,8 +72,8 @@ class InnerCall:
         #: Who wait for the response to be sent: after the last message, and for the next one of the request.
         self._waiting_for_sent: list[Future[None]] = []
         self._listeners: list[anyio.CancelScope] = []
-        self._response: Response | None = None
-        self._stream: AsyncGenerator[Any, None] | None = None
+        self._response: Any = None
+        self._stream: Any = None
 
     # The side of the middleware.
 
@@ -209,7 +209,7 @@ class InnerCall:
         stream = self._stream
         if sender is not None or message["type"] != "http.response.body" or response.body_iterator is not stream:
             return None
-        if type(response) is not base._StreamingResponse or stream.ag_frame is None:  # type: ignore[attr-defined] # it was closed
+        if type(response) is not base._StreamingResponse or stream.ag_frame is None:  # it was closed
             return None
         self._senders.clear()
         return message.get("body", b"")
@@ -444,9 +444,16 @@ def behind(send: Send) -> InnerCall | None:
 
 def sender_code() -> CodeType | None:
     """Of `sender` in Starlette's `wrap_app_handling_exceptions`. None where a version has it no more: then nothing is behind it."""
-    for code in getattr(_exception_handler.wrap_app_handling_exceptions, "__code__", int.__add__).co_consts:
+    for code in _exception_handler.wrap_app_handling_exceptions.__code__.co_consts:
         if isinstance(code, CodeType) and code.co_name == "wrapped_app":
-            return next((inner for inner in code.co_consts if isinstance(inner, CodeType) and inner.co_name == "sender"), None)
+            return next(
+                (
+                    inner
+                    for inner in code.co_consts
+                    if isinstance(inner, CodeType) and inner.co_name == "sender" and "send" in inner.co_freevars
+                ),
+                None,
+            )
     return None
 
 

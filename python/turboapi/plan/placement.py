@@ -57,8 +57,8 @@ def walk(node: Any, seen: set[int]) -> None:
 
 def replaced(node: Any, name: str) -> Any:
     """What this attribute of a node has, with a `Dispatch` around it if it is a BaseHTTPMiddleware."""
-    child = getattr(node, name, None)
-    if type(child).__call__ is BaseHTTPMiddleware.__call__:  # type: ignore[operator]
+    child: Any = getattr(node, name, None)
+    if type(child).__call__ is BaseHTTPMiddleware.__call__:
         child = Dispatch(child)
         setattr(node, name, child)
     return child

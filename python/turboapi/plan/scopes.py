@@ -14,7 +14,7 @@ from anyio._backends import _asyncio as backend
 
 def in_scope(task: Task[Any]) -> bool:
     """Whether this task is in a cancel scope. Of the table only the entry is read, which costs less than to ask by its methods."""
-    state = backend._task_states.data.get(ref(task))
+    state = backend._task_states.data.get(ref(task))  # type: ignore[attr-defined]
     return state is not None and state.cancel_scope is not None
 
 
