@@ -4,7 +4,6 @@ It goes from an app to what it calls by the attributes that Starlette's own stac
 Starlette or AnyIO is not one that inner_call.py was compared with, nothing is placed. Not here: what a `Dispatch` does (dispatch.py).
 """
 
-import ast
 import functools
 import hashlib
 import inspect
@@ -12,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from starlette import _utils
 from starlette.applications import Starlette
 from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -20,8 +18,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from . import scopes
 from .dispatch import Dispatch
 
-#: Of the source of all that is taken over or relied on, without its layout and comments. One for each form that it has had in a release.
-KNOWN_SOURCES = frozenset({"205302b5c68431bf"})
+#: Of the source of all that is taken over or relied on, without its layout. One for each form that it has had in a release.
+KNOWN_SOURCES = frozenset({"72cfdd027ca1f355"})
 
 _placing = threading.Lock()
 
@@ -93,12 +91,15 @@ def is_known() -> bool:
 
 
 def source_of_starlette() -> str:
-    """A digest of what is known; empty if its source is not there."""
+    """A digest of what is known; empty if its source is not there.
+
+    Of the text, as Python's own `ast.unparse` is not the same in each of its releases.
+    """
     try:
-        source = "\n".join(
-            inspect.getsource(getattr(base, name)) for name in ("_CachedRequest", "BaseHTTPMiddleware", "_StreamingResponse")
-        )
-        source += "\n" + inspect.getsource(_utils.create_collapsing_task_group)
-    except (AttributeError, OSError):
+        source = inspect.getsource(base)
+    except OSError:
         return ""
-    return hashlib.sha256(ast.unparse(ast.parse(source)).encode()).hexdigest()[:16]
+    needed = ("_CachedRequest", "BaseHTTPMiddleware", "_StreamingResponse", "create_collapsing_task_group")
+    if not all(getattr(getattr(base, name, None), "__module__", "").startswith("starlette.") for name in needed):
+        return ""
+    return hashlib.sha256("".join(source.split()).encode()).hexdigest()[:16]
