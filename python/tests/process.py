@@ -14,7 +14,12 @@ from typing import Any, Self
 
 from wire import PATIENCE
 
+from turboapi.serving.loading import is_free_threaded
+
 MIB = 1024 * 1024
+
+#: Has several workers be threads where they can be, and processes elsewhere: variables of the environment.
+THREADS = {"TURBOAPI_WORKER_KIND": "threads"} if is_free_threaded() else {}
 
 
 class Process:
@@ -30,7 +35,7 @@ class Process:
     def __init__(self, folder: Path, app: str, *options: str, **variables: str) -> None:
         (folder / "served_app.py").write_text(app)
         command = [sys.executable, "-m", "turboapi", "serve", "served_app:app", "--port", "0", *options]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **variables}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": str(Path(__file__).parent.parent), **variables}
         self.process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.pid = self.process.pid
         #: What it has logged.

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from process import THREADS
 
 from turboapi.errors import ListenError
 from turboapi.serving.listeners import activated, inherit, open_unix
@@ -108,7 +109,7 @@ class Served:
         command = [sys.executable, *serve]
         if activates:
             command = [sys.executable, "-c", ACTIVATE, str(len(given)), *map(str, given), *serve]
-        environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent.parent}:{path}"}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": f"{Path(__file__).parent.parent}:{path}"}
         self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=given)
         self.log = ""
         for line in self.process.stderr:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from process import THREADS
 from pydantic import BaseModel
 from wire import Peer, get
 
@@ -22,7 +23,7 @@ from turboapi.testing import TestServer
 
 pytestmark = pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has a GIL")
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+ENVIRONMENT = {**os.environ, **THREADS, "PYTHONPATH": str(Path(__file__).parent.parent)}
 
 APP = """
 import time
@@ -113,7 +114,7 @@ class Served:
             if line.endswith("INFO ready\n"):
                 break
         self.port = int(re.search(r"serving http://127\.0\.0\.1:(\d+)", "".join(lines))[1])
-        assert f"with {workers} worker thread" in "".join(lines)
+        assert f"with {workers} worker" in "".join(lines)
 
         self.peers = []
         by_worker = {}

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from process import THREADS
 
 APP = """
 import asyncio, time
@@ -144,7 +145,7 @@ def serve(tmp_path):
     processes = []
 
     def start(*options: str) -> tuple[subprocess.Popen, int]:
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": str(Path(__file__).parent.parent)}
         command = [sys.executable, "-m", "turboapi", "serve", "load_app:app", "--port", "0", *options]
         process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=environment)
         processes.append(process)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, FastAPI
+from process import THREADS
 from starlette.datastructures import State
 
 from turboapi.config import Config, connections_max, stray_variables
@@ -477,7 +478,7 @@ class Served:
         self.process = subprocess.Popen(
             [sys.executable, *command, *options],
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, **THREADS, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -828,8 +828,7 @@ def get_text(server):
     return "".join(server.lines)
 
 
-@pytest.mark.skipif("sys._is_gil_enabled()" if sys.version_info >= (3, 13) else "True", reason="they are so by themselves here")
-def test_workers_may_be_processes(tmp_path):
-    with Process(tmp_path, STRANGERS, "--workers", "2", "--worker-kind", "processes") as server:
+def test_workers_are_processes_unless_threads_are_asked_for(tmp_path):
+    with Process(tmp_path, STRANGERS, "--workers", "2", TURBOAPI_WORKER_KIND="") as server:
         assert {get(server.port, "/schedule").json() for _ in range(20)} == {"MainThread"}
     assert any("2 worker processes" in line for line in server.lines)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi import Depends, FastAPI, Request
+from process import THREADS
 from wire import Peer, get
 
 from turboapi import TurboAPI
@@ -254,7 +256,7 @@ def test_workers_of_the_real_server(tmp_path):
         port = probe.getsockname()[1]
     options = ["--port", str(port), "--workers", "2", "--watchdog-timeout", "0.2"]
     command = [sys.executable, "-m", "turboapi", "serve", "holding:app", *options]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env={**os.environ, **THREADS}) as server:
         while "ready" not in server.stderr.readline():
             assert server.poll() is None
         # The kernel spreads connections by their ports: twenty at once meet both workers.

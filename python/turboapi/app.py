@@ -197,7 +197,7 @@ class TurboAPI(RouteOptions, fastapi.FastAPI):
         Args:
             host: Address to listen on; None is `TURBOAPI_HOST`, and without that 127.0.0.1.
             port: 0 takes a free one; None is `TURBOAPI_PORT`, and without that 8000.
-            workers: None is `TURBOAPI_WORKERS`, and without that one per core on a free-threaded Python, 1 on an ordinary one.
+            workers: None is `TURBOAPI_WORKERS`, and without that 1, or one per core with `worker_kind="threads"`.
             options: The other fields of `turboapi.config.Config`, each with its variable too. `uds="/run/app.sock"` listens on a
                 Unix socket and `fd=3` on a descriptor that was handed down, instead of host and port.
 

@@ -77,9 +77,9 @@ class Config:
         None, "path of a Unix socket to listen on, instead of host and port; the umask says who may connect", is_path=True
     )
     fd: int | None = setting(None, "number of an inherited descriptor that listens, instead of host and port", maximum=2**20)
-    workers: int | None = setting(None, "workers; by default one per core on a free-threaded Python, else 1", minimum=1, maximum=1024)
+    workers: int | None = setting(None, "workers; by default 1, and one per core if they are threads", minimum=1, maximum=1024)
     worker_kind: Literal["auto", "threads", "processes"] = setting(
-        "auto", "what several workers are; auto: threads on a free-threaded Python, else processes"
+        "auto", "what several workers are; auto: processes. Threads need a free-threaded Python and an app that was made for them"
     )
     backend: Literal["auto", "uring", "monoio", "tokio-uring", "epoll", "kqueue"] = setting(
         "auto", "how the kernel is talked to; auto probes", environment="TURBOAPI_IO"

@@ -13,7 +13,7 @@ logger = logging.getLogger("turboapi")
 
 CURE = (
     "An object that is bound to one worker's event loop is used on another's. Keep it in the lifespan's state (request.state), not in a "
-    "module; or serve with --workers 1, or with --worker-kind processes."
+    "module; or serve with --workers 1, or without --worker-kind threads."
 )
 
 #: Frames of a stack that are logged.

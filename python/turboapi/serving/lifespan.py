@@ -161,7 +161,7 @@ def describe(error: BaseException | None) -> str:
         return ""
     text = str(error).strip()
     if isinstance(error, ValueError | RuntimeError) and "main thread" in text:
-        text += "; of several worker threads none is the main one: serve with --workers 1, or with --worker-kind processes"
+        text += "; of several worker threads none is the main one: serve with --workers 1, or without --worker-kind threads"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

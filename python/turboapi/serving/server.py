@@ -75,19 +75,23 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
     """
     # First of all: what the app starts while it is loaded shall not take them for its own.
     sockets = activated(os.environ, os.getpid())
-    if isinstance(app, Loader) and is_free_threaded() and config.worker_kind != "processes":
+    # Only an app that was made for it runs in several threads at once: see `worker_kind`.
+    asks_for_threads = config.worker_kind == "threads"
+    if isinstance(app, Loader) and is_free_threaded() and asks_for_threads:
         app = load(app)
     # Only now: a library without support for free threading turns the GIL on again when it is imported.
     are_threads_parallel = is_free_threaded()
-    workers = config.workers or (cores.count() if are_threads_parallel else 1)
-    uses_processes = workers > 1 and (config.worker_kind == "processes" or not are_threads_parallel)
-    if config.worker_kind == "threads" and not are_threads_parallel and workers > 1:
+    workers = config.workers or (cores.count() if asks_for_threads and are_threads_parallel else 1)
+    uses_processes = workers > 1 and not asks_for_threads
+    if asks_for_threads and not are_threads_parallel and workers > 1:
         raise StartError(
             f"worker_kind is 'threads' for {workers} workers, and this Python has a GIL, under which threads take turns; "
             "leave it out and workers are processes, or use a free-threaded Python"
         )
-    if sysconfig.get_config_var("Py_GIL_DISABLED") and not are_threads_parallel and config.worker_kind == "auto":
-        logger.warning("a library has turned the GIL on, workers are processes (python's own RuntimeWarning above names the library)")
+    if sysconfig.get_config_var("Py_GIL_DISABLED") and asks_for_threads and not are_threads_parallel:
+        logger.warning("a library has turned the GIL on, one worker serves (python's own RuntimeWarning above names the library)")
+    if are_threads_parallel and config.workers is None and config.worker_kind == "auto":
+        logger.info("1 worker; an app made for threads has one per core with --worker-kind threads")
     if isinstance(app, Loader) and not uses_processes:
         app = load(app)
     connections = connections_of_worker(config, 1 if uses_processes else workers)
