@@ -6,6 +6,7 @@ mod admission;
 pub mod balance;
 pub mod connection;
 pub mod handler;
+pub mod layers;
 pub mod request;
 pub mod answer;
 pub mod output;

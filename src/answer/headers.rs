@@ -175,6 +175,38 @@ impl Headers {
         }
     }
 
+    /// The values of all lines whose name is spelt exactly so, in order and with the white space that they were pushed with.
+    pub fn values_of<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        lines(&self.lines).filter(move |(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Gives this value to the first line whose name is spelt exactly so and takes any further ones away, or appends a line: what
+    /// Starlette's `headers[name] = value` does.
+    ///
+    /// # Errors
+    /// When the line would break the message; some lines may be missing then.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeaderError> {
+        if self.values_of(name).next().is_none() {
+            return self.push(name, value);
+        }
+        let before = std::mem::replace(self, Self { closes: self.closes, ..Self::default() });
+        self.lines.reserve(before.lines.len() + value.len());
+        let mut is_set = false;
+        for (known, known_value) in lines(&before.lines) {
+            if known != name {
+                self.push(known, known_value)?;
+            } else if !std::mem::replace(&mut is_set, true) {
+                self.push(name, value)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Names and values of all lines, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        lines(&self.lines)
+    }
+
     /// What `Content-Length` says, if there is one.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {
@@ -186,7 +218,8 @@ impl Headers {
 fn lines(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     encoded.split(|&byte| byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
-        Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        // As `write_header` writes them: one space before the value, CR behind it.
+        Some((&line[..colon], &line[colon + 2..line.len() - 1]))
     })
 }
 
