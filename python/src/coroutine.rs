@@ -11,6 +11,7 @@ use turboapi_core::request::RequestId;
 
 use crate::asgi::Exchanges;
 use crate::hooks::Hooks;
+use crate::layers::Around;
 use crate::mailbox::{Mailbox, Ticket, lock};
 use crate::plan::Plan;
 use crate::reply::{Reply, ResponseTypes};
@@ -85,6 +86,8 @@ pub struct Completion {
 pub struct Call {
     /// The route's.
     pub plan: Arc<Plan>,
+    /// What its answer has to go out through.
+    pub around: Option<Around>,
     /// The worker's.
     pub types: Arc<ResponseTypes>,
     /// The worker's.
@@ -145,12 +148,12 @@ impl Call {
         result: PyResult<Bound<'py, PyAny>>,
         task: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let Self { plan, types, hooks, outstanding, ticket, request, injected, ended } = self;
+        let Self { plan, around, types, hooks, outstanding, ticket, request, injected, ended } = self;
         drop(ticket);
         drop(outstanding.resume(request.id));
         let mut body = Vec::new();
         let injected = injected.as_ref().map(|injected| injected.bind(py));
-        let part = match Reply::new(&plan, &types, &hooks, py, result, injected, &mut body) {
+        let part = match Reply::new((&plan, around.as_ref()), &types, &hooks, py, result, injected, &mut body) {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },
             Reply::Object(hook, object) => {

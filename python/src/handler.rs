@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pyo3::intern;
 use pyo3::prelude::*;
 use turboapi_core::answer::Answer;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
+use turboapi_core::layers::{Entered, NotCovered, Whole};
 use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
@@ -22,6 +24,7 @@ use crate::event_loop::AsyncioLoop;
 use crate::hooks::{Hook, Hooks};
 use crate::interpreter::Arguments;
 use crate::job::{Returns, Waiter};
+use crate::layers::{Around, Layers};
 use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
 use crate::plan::Plan;
@@ -34,6 +37,10 @@ use crate::watchdog::Publisher;
 pub struct PythonHandler {
     /// By `RouteId`.
     pub routes: Vec<Route>,
+    /// The app's middleware that runs here; none: the app has none, or none of its routes is native because of it.
+    pub layers: Option<Arc<Layers>>,
+    /// What the answer to the request that is being dealt with has to go out through.
+    pub around: Option<Around>,
     /// Python's part.
     pub hooks: Arc<Hooks>,
     /// What Python has begun and not ended.
@@ -76,6 +83,8 @@ impl PythonHandler {
         let calls = Calls { hooks: Arc::clone(&hooks), returns, inline_budget };
         Self {
             routes: Vec::new(),
+            layers: None,
+            around: None,
             hooks,
             outstanding: Arc::default(),
             types: Arc::new(types),
@@ -230,6 +239,16 @@ impl Handler for Attached<'_, '_> {
 
 impl<'py> Attached<'_, 'py> {
     fn run(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        if let Some(layers) = self.handler.layers.clone() {
+            if !self.is_unchanged() {
+                return self.hand_to_app(request, answer);
+            }
+            match layers.enter(self.py, request) {
+                Entered::Through(around) => self.handler.around = Some(around),
+                Entered::Answered(whole) => return send(whole, answer),
+                Entered::Unsure => return self.hand_to_app(request, answer),
+            }
+        }
         match request.matched {
             Match::Found(route) => match self.handler.routes.get(route.0 as usize).and_then(|route| route.plan.clone())
             {
@@ -237,13 +256,25 @@ impl<'py> Attached<'_, 'py> {
                 None => self.hand_to_app(request, answer),
             },
             Match::NotFound if self.handler.hooks.answers_unmatched && self.is_unchanged() => {
-                let done = answer.json(404, b"{\"detail\":\"Not Found\"}");
-                debug_assert!(done.is_ok(), "nothing was answered before");
-                Outcome::Answered
+                self.not_found(request, answer)
             }
             Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => {
                 self.hand_to_app(request, answer)
             }
+        }
+    }
+
+    fn not_found(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        const BODY: &[u8] = b"{\"detail\":\"Not Found\"}";
+        let Some(around) = &self.handler.around else {
+            let done = answer.json(404, BODY);
+            debug_assert!(done.is_ok(), "nothing was answered before");
+            return Outcome::Answered;
+        };
+        let mut whole = Whole::json(404, Bytes::from_static(BODY));
+        match around.leave(&mut whole) {
+            Ok(()) => send(whole, answer),
+            Err(NotCovered) => self.hand_to_app(request, answer),
         }
     }
 
@@ -350,10 +381,12 @@ impl<'py> Attached<'_, 'py> {
         Ok(None)
     }
 
-    fn completion(&self, plan: &Arc<Plan>, request: &Request<'_>, begun: &Begun<'py>) -> Completion {
+    fn completion(&mut self, plan: &Arc<Plan>, request: &Request<'_>, begun: &Begun<'py>) -> Completion {
+        let around = self.handler.around.take();
         let handler = &self.handler;
         Completion::new(Call {
             plan: Arc::clone(plan),
+            around,
             types: Arc::clone(&handler.types),
             hooks: Arc::clone(&handler.hooks),
             outstanding: Arc::clone(&handler.outstanding),
@@ -374,8 +407,8 @@ impl<'py> Attached<'_, 'py> {
     ) -> Outcome {
         let Attached { py, handler } = self;
         let (py, scratch) = (*py, &mut handler.scratch);
-        let injected = begun.injected.as_ref();
-        let sent = match Reply::new(plan, &handler.types, &handler.hooks, py, result, injected, scratch) {
+        let (around, injected) = (handler.around.as_ref(), begun.injected.as_ref());
+        let sent = match Reply::new((plan, around), &handler.types, &handler.hooks, py, result, injected, scratch) {
             Reply::Json { status } => answer.json(status, scratch),
             Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
             Reply::Object(hook, object) => {
@@ -472,6 +505,13 @@ fn outcome_of(py: Python<'_>, started: PyResult<()>) -> Outcome {
             Outcome::Answered
         }
     }
+}
+
+/// What a layer has answered, or had of an answer of ours.
+fn send(whole: Whole, answer: &mut Answer<'_>) -> Outcome {
+    let done = answer.whole_shared(whole.status, &whole.headers, whole.body);
+    debug_assert!(done.is_ok(), "its length is that of its body, and nothing was answered before");
+    Outcome::Answered
 }
 
 /// A call that took longer gives the turn to other connections.

@@ -15,6 +15,7 @@ mod job;
 mod coroutine;
 mod asgi;
 mod reply;
+mod layers;
 mod table;
 mod plan;
 mod fields;

@@ -10,13 +10,15 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyList, PyTuple, PyType};
 use turboapi_core::answer::Headers;
+use turboapi_core::layers::Whole;
 use turboapi_core::output::COPY_BYTES_MAX;
 
 use crate::error;
 use crate::hooks::{Hook, Hooks};
 use crate::json;
+use crate::layers::Around;
 use crate::plan::Plan;
 
 /// What becomes of a function's result.
@@ -41,9 +43,10 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Makes an answer of what a function returned or raised. JSON goes to `scratch`, which is cleared first.
+    /// Makes an answer of what a function returned or raised, and has the app's layers see it. JSON goes to `scratch`, which is
+    /// cleared first.
     pub fn new<'py>(
-        plan: &Plan,
+        (plan, around): (&Plan, Option<&Around>),
         types: &ResponseTypes,
         hooks: &Hooks,
         py: Python<'py>,
@@ -56,9 +59,30 @@ impl Reply {
             Made::Json => Ok(Self::Json { status: plan.status }),
             Made::Response(response) => from_response(types, &response),
         });
-        match reply {
+        let reply = match reply {
             Ok(reply) => reply,
             Err(exception) => from_exception(types, hooks, py, exception),
+        };
+        match around {
+            None => reply,
+            Some(around) => reply.leave(around, types, py, scratch),
+        }
+    }
+
+    /// Out through the layers. Those of the app's own middleware have what a hook answers for.
+    fn leave(self, around: &Around, types: &ResponseTypes, py: Python<'_>, scratch: &[u8]) -> Self {
+        let mut whole = match self {
+            Self::Json { status } => Whole::json(status, Bytes::copy_from_slice(scratch)),
+            Self::Whole { status, headers, body } => Whole { status, headers, body },
+            Self::Object(..) => return self,
+        };
+        if around.leave(&mut whole).is_ok() {
+            let Whole { status, headers, body } = whole;
+            return Self::Whole { status, headers, body };
+        }
+        match types.response(py, &whole) {
+            Ok(response) => Self::Object(Hook::Respond, response),
+            Err(error) => Self::Object(Hook::Raised, error.into_value(py).into_any()),
         }
     }
 }
@@ -81,6 +105,14 @@ impl ResponseTypes {
     /// `base` is `Response`; `plain` are the classes whose `__call__` sends status, headers and body and no more.
     pub fn new(base: Py<PyType>, plain: Vec<Py<PyType>>) -> Self {
         Self { base, plain }
+    }
+
+    /// A response that sends this.
+    fn response(&self, py: Python<'_>, whole: &Whole) -> PyResult<Py<PyAny>> {
+        let response = self.base.bind(py).call1((PyBytes::new(py, &whole.body), whole.status))?;
+        let lines = whole.headers.iter().map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value)));
+        response.setattr(intern!(py, "raw_headers"), PyList::new(py, lines.collect::<Vec<_>>())?)?;
+        Ok(response.unbind())
     }
 
     fn is_response(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -28,6 +28,7 @@ use crate::handoff::Handoff;
 use crate::hooks::Hooks;
 use crate::interpreter::{ThreadBound, borrow_descriptor, detached};
 use crate::job::{self, Returns};
+use crate::layers::Layers;
 use crate::limits::limits_from;
 use crate::mailbox::Message;
 use crate::plan::Standings;
@@ -286,7 +287,10 @@ impl<P: Platform> Serve for Server<P> {
         handler.open_max = shared.limits.handlers_in_flight_max;
         match &mut self.handler {
             // What is under way stays known.
-            Some(present) => (present.routes, present.hooks) = (handler.routes, handler.hooks),
+            Some(present) => {
+                (present.routes, present.hooks, present.layers) = (handler.routes, handler.hooks, handler.layers);
+                present.around = None;
+            }
             None => self.handler = Some(handler),
         }
     }
@@ -399,12 +403,13 @@ impl Worker {
     }
 
     /// Takes the routes, in order of registration. Called again when the app has got further ones.
-    #[pyo3(signature = (*, event_loop, routes, redirect_slashes, hooks, response, plain_responses, inline_budget))]
+    #[pyo3(signature = (*, event_loop, routes, layers, redirect_slashes, hooks, response, plain_responses, inline_budget))]
     #[expect(clippy::too_many_arguments, reason = "all by keyword, from one place")]
     fn start(
         &mut self,
         event_loop: &Bound<'_, PyAny>,
         routes: &Bound<'_, PyAny>,
+        layers: &Bound<'_, PyAny>,
         redirect_slashes: bool,
         hooks: &Bound<'_, PyAny>,
         response: Py<PyType>,
@@ -420,6 +425,7 @@ impl Worker {
         let hooks = Arc::new(Hooks::new(hooks)?);
         let mut handler = PythonHandler::new(hooks, types, AsyncioLoop::new(event_loop)?, returns, budget);
         handler.routes = table.routes;
+        handler.layers = Layers::new(layers)?;
         server.set_routes(table.router, handler);
         Ok(())
     }

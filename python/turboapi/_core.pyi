@@ -4,6 +4,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, final
 
+from .plan.layers import Layer
 from .plan.routes import Entry
 
 __version__: str
@@ -285,6 +286,7 @@ class Worker:
         *,
         event_loop: AbstractEventLoop,
         routes: Sequence[Entry],
+        layers: Sequence[Layer],
         redirect_slashes: bool,
         hooks: Any,
         response: type,

@@ -69,7 +69,7 @@ class Gateway:
     ) -> None:
         self._loop = loop
         self._servers = servers
-        self._root_path = root_path
+        self.root_path = root_path
         self._raw_root_path = quote(root_path).encode("ascii")
         self._request_state = request_state
         self._exceptions = exceptions
@@ -99,8 +99,8 @@ class Gateway:
             "client": exchange.client,
             "scheme": "http",
             "method": exchange.method,
-            "root_path": self._root_path,
-            "path": self._root_path + exchange.path,
+            "root_path": self.root_path,
+            "path": self.root_path + exchange.path,
             "raw_path": self._raw_root_path + exchange.raw_path,
             "query_string": exchange.query_string,
             "headers": exchange.headers,

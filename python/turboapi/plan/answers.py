@@ -149,7 +149,7 @@ def build_stack(app: FastAPI) -> None:
         app.middleware_stack = app.build_middleware_stack()
 
 
-def layers(app: FastAPI) -> tuple[ServerErrorMiddleware, ExceptionMiddleware] | None:
+def stock_layers(app: FastAPI) -> tuple[ServerErrorMiddleware, ExceptionMiddleware] | None:
     """The two layers of FastAPI's own stack that have handlers; None if there is another stack, or a stranger in it."""
     outer = layer = app.middleware_stack
     inner = None
@@ -166,7 +166,7 @@ def layers(app: FastAPI) -> tuple[ServerErrorMiddleware, ExceptionMiddleware] | 
 
 def handlers_of(app: FastAPI) -> Handlers:
     """Reads them."""
-    built = layers(app)
+    built = stock_layers(app)
     if built is not None:
         outer, inner = built
         return Handlers(outer.handler, {**inner._status_handlers, **inner._exception_handlers}, outer.debug)
@@ -187,10 +187,13 @@ def http_exception_is_plain(app: FastAPI) -> bool:
     return not any(_may_handle_http_exception(key) for key in handlers if key is not HTTPException)
 
 
-def error_app(app: FastAPI) -> ASGIApp:
+def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] = lambda inner: inner) -> ASGIApp:
     """Answers for an exception of a native handler as the app would have: the exception is `scope["turboapi.exception"]`.
 
     Raises the exception again after a 500, as Starlette does, so that the server logs it.
+
+    Args:
+        around: puts the app's middleware around its exception handlers. A 500 is not among these: it goes past the middleware.
     """
     handlers = handlers_of(app)
 
@@ -200,7 +203,7 @@ def error_app(app: FastAPI) -> ASGIApp:
     # Two layers of handlers, as in the app: what a handler itself raises is handled once more.
     inner: ASGIApp = request_response(raise_exception)
     inner = ExceptionMiddleware(inner, handlers=handlers.others, debug=handlers.debug)
-    stack = ServerErrorMiddleware(inner, handler=handlers.error, debug=handlers.debug)
+    stack = ServerErrorMiddleware(around(inner), handler=handlers.error, debug=handlers.debug)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app

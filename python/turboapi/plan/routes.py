@@ -30,7 +30,8 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
-from .answers import encode, http_exception_is_plain, layers, make_response, renderers
+from . import layers
+from .answers import encode, http_exception_is_plain, make_response, renderers, stock_layers
 from .arguments import Body, Parameter, read_arguments
 from .leaf import innermost
 
@@ -113,6 +114,15 @@ def compile_app(app: FastAPI) -> list[Entry]:
     return table
 
 
+def compile_layers(app: FastAPI, root_path: str) -> list[layers.Layer]:
+    """The app's middleware that `_core` runs, outermost first; none where all requests go the app's own way.
+
+    Args:
+        root_path: the path under which a proxy serves the app.
+    """
+    return [] if _app_reason(app) or _around_reason(app) else layers.read(app, root_path)
+
+
 # The app.
 
 
@@ -132,12 +142,12 @@ def _around_reason(app: FastAPI) -> str:
     for name in ("__call__", "build_middleware_stack"):
         if getattr(kind, name) is not getattr(FastAPI, name) or name in vars(app):
             return f"{kind.__name__}.{name} is not FastAPI's"
-    if app.user_middleware:
-        return "the app has middleware"
+    if reason := layers.reason(app):
+        return reason
     found = innermost(app.router)
     if found is not None and found[0] is not app.router:
         return "the router has middleware"
-    if app.middleware_stack is not None and layers(app) is None:
+    if app.middleware_stack is not None and stock_layers(app) is None:
         return "the app's middleware stack was replaced"
     if app.root_path:
         return "the app has a root_path"

@@ -1,6 +1,7 @@
 """What `_core` asks of Python when a request needs more than its plan. Not here: the protocol of an ASGI call (asgi.py)."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from contextvars import Context
@@ -15,7 +16,7 @@ from starlette.responses import Response
 
 from .. import _core
 from ..asgi import Gateway
-from ..plan import answers, changes, leaf, placement, routes, stack
+from ..plan import answers, changes, layers, leaf, placement, routes, stack
 from .background import Background
 from .pool import Pool
 
@@ -57,6 +58,7 @@ class Hooks:
         self.answers_unmatched = False
         self.redirect_slashes = False
         self.routes: list[routes.Entry] = []
+        self.layers: list[layers.Layer] = []
 
     def refresh(self) -> None:
         """Reads the app's routes."""
@@ -65,6 +67,8 @@ class Hooks:
         self.version = None
         self._error_app = self._stack = self._app
         self._answers_http_exceptions = False
+        self._respond_around: Any = None
+        self.layers = []
         if isinstance(self._app, Starlette):
             answers.build_stack(self._app)
             placement.place(self._app)
@@ -78,7 +82,11 @@ class Hooks:
         self.version = self._watch.version
         # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
         self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
+        self.layers = routes.compile_layers(self._app, self._gateway.root_path)
         self._error_app = answers.error_app(self._app)
+        if self.layers:
+            self._error_app = answers.error_app(self._app, functools.partial(layers.around, self._app))
+            self._respond_around = layers.around(self._app, layers.respond)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
         self.redirect_slashes = self._app.router.redirect_slashes
@@ -93,7 +101,11 @@ class Hooks:
 
     def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
         """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""
-        self._gateway.start(self._background.taken_over(response), exchange, context)
+        response = self._background.taken_over(response)
+        if self._respond_around is None:
+            self._gateway.start(response, exchange, context)
+        else:
+            self._gateway.start(self._respond_around, exchange, context, **{layers.RESPONSE_KEY: response})
 
     def raised(self, exchange: _core.Exchange, exception: BaseException, context: Context | None) -> None:
         """A native handler raised: the app's exception handlers have it."""

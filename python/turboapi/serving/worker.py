@@ -185,6 +185,7 @@ class Worker:
         self._core.start(
             event_loop=self._loop,
             routes=self._hooks.routes,
+            layers=self._hooks.layers,
             redirect_slashes=self._hooks.redirect_slashes,
             hooks=self._hooks,
             response=Response,
