@@ -33,7 +33,6 @@ def content(answer: Answer) -> object:
     return answer.json() if answer.header("content-type") == "application/json" else answer.body.decode()
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="case 1: a native route looks its handlers up when it raises")
 def test_handler_added_in_lifespan() -> None:
     """The stack was built before, and has the handlers of then."""
 
@@ -83,7 +82,6 @@ def users_app() -> FastAPI:
     return app
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="case 2: the table is the one of the start")
 @pytest.mark.parametrize(
     ("change", "status", "content"),
     [("/insert", 200, {"other": "1"}), ("/remove", 404, {"detail": "Not Found"}), ("/replace", 200, {"other": "1"})],
@@ -124,12 +122,7 @@ def served(name: str, app: FastAPI) -> Iterator[int]:
     "name",
     [
         "uvicorn",
-        pytest.param(
-            "turboapi",
-            marks=pytest.mark.xfail(
-                strict=True, raises=ConnectionResetError, reason="case 3: a reset, where an end without last chunk says it"
-            ),
-        ),
+        "turboapi",
     ],
 )
 def test_chunked_stream_that_raises(name: str) -> None:

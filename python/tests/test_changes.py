@@ -4,10 +4,10 @@ import contextlib
 import threading
 
 import pytest
+from differential import serve_ours, serve_uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
-from differential import serve_ours, serve_uvicorn
 from wire import PATIENCE, Peer, get
 
 from turboapi import _core

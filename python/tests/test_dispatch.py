@@ -12,6 +12,7 @@ import anyio
 import dispatch_cases
 import dispatch_failures
 import pytest
+from differential import Pair, serve_ours, serve_uvicorn
 from dispatch_cases import CASES, Case, World, noting, passes
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import StreamingResponse
@@ -20,7 +21,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-from differential import Pair, serve_ours, serve_uvicorn
 
 from turboapi.plan import placement
 from turboapi.plan.dispatch import Dispatch

@@ -47,10 +47,16 @@ class TeapotError(Exception):
 
 
 class OwnWay(FastAPI):
-    """No route of its is native, as its `__call__` is not FastAPI's."""
+    """No route of its is native, as nobody can see what its router does first."""
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await super().__call__(scope, receive, send)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        call_router = self.router.middleware_stack
+
+        async def hidden(scope: Any, receive: Any, send: Any) -> None:
+            await call_router(scope, receive, send)
+
+        self.router.middleware_stack = hidden
 
 
 ITEMS = [{"name": f"item {number}", "price": number * 1.5} for number in range(100)]
@@ -616,7 +622,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 )
 def test_not_understood(middleware: Middleware, reason: str) -> None:
     app = make_app([gz(), middleware])
-    assert {entry.reason for entry in compile_app(app) if entry.template == "/json"} == {reason}
+    assert compile_app(app)[-1].reason == reason
     assert compile_layers(app, "") == []
 
 
@@ -632,7 +638,7 @@ def test_replaced(monkeypatch: pytest.MonkeyPatch, patch: tuple[type, str, Any])
     app = make_app([OPEN, gz()])
     assert compile_layers(app, "")
     monkeypatch.setattr(*patch)
-    assert compile_app(app)[4].reason == f"{patch[0].__name__}.{patch[1]} was replaced"
+    assert compile_app(app)[-1].reason == f"{patch[0].__name__}.{patch[1]} was replaced"
     assert compile_layers(app, "") == []
 
 
@@ -644,4 +650,4 @@ def test_changed_object() -> None:
     while type(layer) is not CORSMiddleware:
         layer = layer.app
     layer.send = nothing
-    assert compile_app(app)[4].reason == "CORSMiddleware was changed"
+    assert compile_app(app)[-1].reason == "CORSMiddleware was changed"

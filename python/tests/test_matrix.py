@@ -29,8 +29,8 @@ REQUESTS = all_requests()
 SHOWN_MAX = 8
 #: When the signer of sessions thinks it is, in seconds: two servers must sign the same, whatever the second.
 NOW = 1_700_000_000
-#: How many routes are native in each set-up; in those that are not here, none is.
-NATIVE_ROUTES = {"stock.none": 101}
+#: How many routes are native in each set-up, whatever is around them; the others have what no plan covers yet.
+NATIVE_ROUTES = 125
 
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
 
@@ -64,8 +64,8 @@ def test_same(set_up_name: str) -> None:
     late = [line for side in matrix.sides.values() for line in side.late]
     late += [f"{name}: {events} came at the end" for name, side in matrix.sides.items() if (events := side.record.take())]
     problems += late[:SHOWN_MAX]
-    if native != NATIVE_ROUTES.get(set_up_name, 0):
-        problems.append(f"{native} routes are native, NATIVE_ROUTES has {NATIVE_ROUTES.get(set_up_name, 0)}")
+    if native != NATIVE_ROUTES:
+        problems.append(f"{native} routes are native, NATIVE_ROUTES is {NATIVE_ROUTES}")
     if problems:
         kind = "all" if ASKS_ALL else "sample"
         again = f"TURBOAPI_MATRIX={kind} TURBOAPI_MATRIX_SEED={SEED} python -m pytest tests/test_matrix.py -k '{set_up_name}'"
@@ -78,7 +78,6 @@ def test_size() -> None:
     assert len(routes) >= 170
     assert len(SETUPS) >= 80
     assert len(REQUESTS) >= 1400
-    assert NATIVE_ROUTES.keys() <= SETUPS.keys()
 
 
 @pytest.mark.parametrize(

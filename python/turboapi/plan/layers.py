@@ -29,6 +29,8 @@ from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from . import changes
+
 
 @dataclass(frozen=True, slots=True)
 class Cors:
@@ -205,7 +207,7 @@ def _is_written_there(function: Any, module: str) -> bool:
 def _values(layer: Any, *names: str) -> dict[str, Any]:
     """The attributes of an object that has these and no others."""
     values: dict[str, Any] = vars(layer)
-    if values.keys() != {"app", *names}:
+    if values.keys() - {changes.MARK} != {"app", *names}:
         raise _NotUnderstood(f"{type(layer).__name__} was changed")
     return values
 

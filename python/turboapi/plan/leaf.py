@@ -31,7 +31,7 @@ _placing = threading.Lock()
 
 
 def place(router: Any) -> None:
-    """Puts a leaf where this router (FastAPI's) begins to look for a route, within middleware of its own. The second time nothing happens."""
+    """Puts a leaf where this router of FastAPI's begins to look for a route, within middleware of its own. Nothing happens twice."""
     with _placing:  # workers in threads serve the same app
         found = innermost(router)
         if found is not None:
