@@ -97,11 +97,20 @@ impl Matched {
         let is_same = |name: &Bound<'_, PyString>, value: &Py<PyAny>| -> PyResult<bool> {
             Ok(scope.get_item(name)?.is_some_and(|present| present.is(value.bind(py))))
         };
+        let has_no_parameters = match scope.get_item(intern!(py, "path_params"))? {
+            None => true,
+            // A mount has put its own there, of which it has none.
+            Some(present) => {
+                !self.parts.plan.place.prefix.is_empty()
+                    && present.is_exact_instance_of::<PyDict>()
+                    && present.len()? == 0
+            }
+        };
         Ok(is_same(intern!(py, "method"), &method)?
             && is_same(intern!(py, "path"), &path)?
-            && is_same(intern!(py, "root_path"), &root_path)?
+            && self.is_root_path(scope, root_path.bind(py))?
             // What stands in the way has found parameters of its own.
-            && scope.get_item(intern!(py, "path_params"))?.is_none())
+            && has_no_parameters)
     }
 
     /// Whether one of the arguments is in the body.
@@ -206,6 +215,19 @@ impl Matched {
 }
 
 impl Matched {
+    /// Whether the scope's `root_path` is the one that was given, with the path of the mount behind it.
+    fn is_root_path(&self, scope: &Bound<'_, PyDict>, given: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(present) = scope.get_item(intern!(scope.py(), "root_path"))? else { return Ok(false) };
+        let prefix = &self.parts.plan.place.prefix;
+        if prefix.is_empty() {
+            return Ok(present.is(given));
+        }
+        let (Ok(present), Ok(given)) = (present.cast_exact::<PyString>(), given.cast_exact::<PyString>()) else {
+            return Ok(false);
+        };
+        Ok(present.to_str()?.strip_suffix(prefix.as_str()) == Some(given.to_str()?))
+    }
+
     fn with_given<T>(&self, look: impl FnOnce(&Given) -> T) -> Option<T> {
         lock(&self.given).as_ref().map(look)
     }
@@ -253,6 +275,13 @@ impl Matched {
         let place = &self.parts.plan.place;
         if !scope.contains(intern!(py, "router"))? {
             scope.set_item(intern!(py, "router"), place.router.bind(py))?;
+        }
+        if let Some(included) = &place.included {
+            let key = intern!(py, "fastapi");
+            match scope.get_item(key)? {
+                Some(present) => present.cast_into::<PyDict>()?.update(included.bind(py).as_mapping())?,
+                None => scope.set_item(key, included.bind(py).copy()?)?,
+            }
         }
         for (key, value) in &place.marks {
             scope.set_item(key.bind(py), value.bind(py))?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
 use turboapi_core::http::cookie;
 use turboapi_core::http::target::query_pairs;
 use turboapi_core::request::Request;
@@ -61,6 +61,10 @@ pub struct Place {
     pub marks: Vec<(Py<PyString>, Py<PyAny>)>,
     /// For `path_params` of the scope: the names, and what makes their values of the texts; None: the text is the value.
     pub path_params: Vec<(Py<PyString>, Option<Py<PyAny>>)>,
+    /// The path under which the router's app is mounted in the one that is served; empty for that one.
+    pub prefix: String,
+    /// A dict of what goes into the scope's `fastapi`, if the route is one of an included router.
+    pub included: Option<Py<PyDict>>,
 }
 
 struct Parameter {
@@ -257,6 +261,8 @@ impl Place {
             is_within_stack: fields::value(place, "is_within_stack")?,
             marks,
             path_params,
+            prefix: fields::value(place, "prefix")?,
+            included: fields::value(place, "included")?,
         })
     }
 }

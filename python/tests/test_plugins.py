@@ -19,14 +19,14 @@ SECONDS = 170
 
 #: Name in plugins.py, what has to be found in what the plug-in has seen, a status that only the plug-in gives, native routes.
 TABLE: list[tuple[str, list[str], int | None, int]] = [
-    ("prometheus", ['"handler","/async/{a}"', '"status","2xx"', '"status","5xx"', "http_requests_total"], None, 0),
-    ("starlette_context", ['"X-Request-ID":"0123456789abcdef0123456789abcdef"', "X-Correlation-ID"], None, 0),
-    ("correlation_id", ['"0123456789abcdef0123456789abcdef"', '"made up"'], None, 0),
-    ("authlib", ['{"user":"t"}'], 302, 0),
+    ("prometheus", ['"handler","/async/{a}"', '"status","2xx"', '"status","5xx"', "http_requests_total"], None, 17),
+    ("starlette_context", ['"X-Request-ID":"0123456789abcdef0123456789abcdef"', "X-Correlation-ID"], None, 16),
+    ("correlation_id", ['"0123456789abcdef0123456789abcdef"', '"made up"'], None, 17),
+    ("authlib", ['{"user":"t"}'], 302, 18),
     ("sentry", ['"transaction", "/async/{a}"', '"event", "/unknown", ["RuntimeError"]', '"internal_error"'], None, 0),
-    ("opentelemetry", ['"GET /async/{a}","SERVER"', '"http.status_code":403', '"POST /model http receive"'], None, 0),
-    ("slowapi", ["Rate limit exceeded: 2 per 1 hour"], 429, 0),
-    ("slowapi_asgi", ["Rate limit exceeded: 2 per 1 hour"], 429, 0),
+    ("opentelemetry", ['"GET /async/{a}","SERVER"', '"http.status_code":403', '"POST /model http receive"'], None, 16),
+    ("slowapi", ["Rate limit exceeded: 2 per 1 hour"], 429, 18),
+    ("slowapi_asgi", ["Rate limit exceeded: 2 per 1 hour"], 429, 18),
 ]
 
 

@@ -88,7 +88,9 @@ class Client(Connection):
         if not (is_whole and keeps_alive) or status >= 500 or left:
             self.close()
         assert not left or not is_whole, f"more than one answer: {left!r}"
-        return Seen(status, tuple(pair for pair in headers if pair[0] not in IGNORED), b"".join(parts), is_whole)
+        # Whether a server goes on after a body that nobody has read is its own affair (RFC 9112 §9.3).
+        ignored = IGNORED | {b"connection"}
+        return Seen(status, tuple(pair for pair in headers if pair[0] not in ignored), b"".join(parts), is_whole)
 
     def _head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         status_line, *lines = self._until(b"\r\n\r\n").split(b"\r\n")

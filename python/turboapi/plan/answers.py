@@ -76,6 +76,13 @@ def renderers(context: Any, label: str) -> Renderers:
     return Renderers(render, None, respond)
 
 
+def as_response(value: object, _injected: Response | None = None) -> Any:
+    """What a function of a Starlette route has returned: any ASGI app answers, nothing else does."""
+    if not callable(value):
+        raise TypeError(f"{type(value).__name__!r} object is not callable")
+    return value
+
+
 def make_response() -> Response:
     """What FastAPI gives to an argument of type `Response`: no status, no headers."""
     response = Response()

@@ -106,10 +106,11 @@ def _owners(app: FastAPI) -> Iterator[Any]:
     while layer is not None and hasattr(layer, "__dict__") and layer is not app.router:
         yield layer
         layer = getattr(layer, "app", None)
-    yield from _with_included(app.router, set())
+    yield from _of_router(app.router, set())
 
 
-def _with_included(router: Any, seen: set[int]) -> Iterator[Any]:
+def _of_router(router: Any, seen: set[int]) -> Iterator[Any]:
+    """Of a router and of those that it includes and mounts."""
     if id(router) in seen:
         return
     seen.add(id(router))
@@ -118,4 +119,8 @@ def _with_included(router: Any, seen: set[int]) -> Iterator[Any]:
         if hasattr(route, "__dict__"):
             yield route
         if hasattr(route, "original_router"):
-            yield from _with_included(route.original_router, seen)
+            yield from _of_router(route.original_router, seen)
+        below = getattr(route, "app", None)
+        if isinstance(below, FastAPI):
+            yield below
+            yield from _of_router(below.router, seen)

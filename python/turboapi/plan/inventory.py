@@ -65,28 +65,37 @@ def _rows(app: FastAPI, entries: Iterator[Entry]) -> Iterator[Row]:
         if isinstance(original, WebSocketRoute):
             yield Row(("WEBSOCKET",), path, _name_of(context), None, "WebSocket")
             continue
-        # Further entries may stand before that of a mount: limits of routes below it.
-        entry = next((entry for entry in entries if entry.template in (path, "")), NOT_IN_TABLE)
+        # Those of a mounted app's routes stand before that of the mount.
+        below: dict[tuple[str, frozenset[str]], Entry] = {}
+        entry = NOT_IN_TABLE
+        for entry in entries:
+            if entry.template in (path, "") and not (isinstance(original, Mount) and entry.kind != "prefix"):
+                break
+            below[entry.template, frozenset(entry.methods)] = entry
         if isinstance(original, Mount):
-            yield from _below(original, path, entry.reason)
-        elif entry.native is not None:
-            yield Row(tuple(sorted(entry.methods)), path, _name_of(context), _runs(entry.native), "")
+            yield from _below(original, path, below, entry.reason)
         else:
-            yield Row(tuple(sorted(entry.methods)), path, _name_of(context), None, entry.reason)
+            yield _row(context, path, entry)
 
 
-def _below(mount: Mount, prefix: str, reason: str) -> Iterator[Row]:
+def _row(context: Any, path: str, entry: Entry) -> Row:
+    methods, name = tuple(sorted(entry.methods)), _name_of(context)
+    return Row(methods, path, name, _runs(entry.native), "") if entry.native else Row(methods, path, name, None, entry.reason)
+
+
+def _below(mount: Mount, prefix: str, entries: dict[tuple[str, frozenset[str]], Entry], reason: str) -> Iterator[Row]:
     below = list(getattr(mount, "routes", None) or ())
     if not below:
         yield Row((), f"{prefix}/*", _name_of(mount.app), None, reason)
     for context in iter_route_contexts(below):
         path, original = prefix + _path_of(context), context.original_route
+        methods = frozenset(getattr(context, "methods", None) or ())
         if isinstance(original, Mount):
-            yield from _below(original, path, reason)
+            yield from _below(original, path, entries, reason)
         elif isinstance(original, WebSocketRoute):
             yield Row(("WEBSOCKET",), path, _name_of(context), None, "WebSocket")
         else:
-            yield Row(tuple(sorted(getattr(context, "methods", None) or ())), path, _name_of(context), None, reason)
+            yield _row(context, path, entries.get((path, methods), Entry(path, tuple(methods), "route", None, reason)))
 
 
 def _path_of(context: Any) -> str:

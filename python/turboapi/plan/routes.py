@@ -31,7 +31,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
 from . import layers
-from .answers import encode, http_exception_is_plain, make_response, renderers, stock_layers
+from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers
 from .arguments import Body, Parameter, read_arguments
 from .leaf import innermost
 
@@ -48,6 +48,10 @@ class Place:
     """What the router writes into the scope when it has found the route: key and value."""
     path_params: list[tuple[str, Callable[[str], Any] | None]]
     """For the scope's `path_params`: each name of the template, in order, and what makes its value of the text; None: nothing does."""
+    prefix: str
+    """The path under which the router's app is mounted in the one that is served."""
+    included: dict[str, Any] | None
+    """What FastAPI writes into the scope's `fastapi` for a route of an included router; tracers read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,54 +222,100 @@ def _all_routers(router: Any) -> Iterator[Any]:
 # Routes.
 
 
-def _everything(reason: str) -> Entry:
-    return Entry("", (), "prefix", None, reason)
+def _everything(reason: str, prefix: str = "") -> Entry:
+    return Entry(prefix, (), "prefix", None, reason)
 
 
-def _entries(app: FastAPI, is_within_stack: bool) -> Iterator[Entry]:
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where routes are looked at: a router, and what stands around it."""
+
+    router: Any
+    is_within_stack: bool
+    prefix: str
+    nodes: dict[int, Any]
+    """FastAPI's nodes of included routers, by the identity of the route contexts that they have."""
+
+
+def _entries(app: FastAPI, is_within_stack: bool, prefix: str = "") -> Iterator[Entry]:
+    spot = _Spot(app.router, is_within_stack, prefix, dict(_nodes(app.router.routes)))
     for context in iter_route_contexts(app.router.routes):
-        entry = _entry(context, app.router, is_within_stack)
+        entry = _entry(context, spot)
         if entry is None:
             continue
         if entry.kind == "prefix" and isinstance(context.original_route, Mount):
-            yield from _limited(context.original_route.app, entry)
+            yield from _mounted(context.original_route.app, entry)
         yield entry
 
 
-def _limited(app: Any, mount: Entry) -> Iterator[Entry]:
-    """The routes of a mounted app, if any of them has a limit of its own: `_core` has to know it before it calls anybody."""
+def mounted_apps(app: FastAPI) -> Iterator[FastAPI]:
+    """The FastAPI apps within this one whose routes may have plans."""
+    for context in iter_route_contexts(app.router.routes):
+        original = context.original_route
+        if isinstance(original, Mount) and isinstance(original.app, FastAPI):
+            yield original.app
+            yield from mounted_apps(original.app)
+
+
+def _mounted(app: Any, mount: Entry) -> Iterator[Entry]:
+    """The routes of a mounted app: each request for them passes the app around it, and finds its way by that app's routes."""
     if not isinstance(app, FastAPI) or "{" in mount.template:
         return
-    entries = list(_entries(app, is_within_stack=True))
-    if any(entry.body_bytes_max is not None for entry in entries):
-        for entry in entries:
-            yield entry._replace(template=mount.template + entry.template, native=None, reason=mount.reason)
+    reason = _app_reason(app)
+    for entry in _entries(app, is_within_stack=True, prefix=mount.template):
+        yield entry if not reason else entry._replace(native=None, reason=reason)
 
 
-def _entry(context: Any, router: Any, is_within_stack: bool) -> Entry | None:
+def _nodes(routes: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    for route in routes:
+        if hasattr(route, "effective_candidates"):
+            for candidate in route.effective_candidates():
+                if hasattr(candidate, "effective_candidates"):
+                    yield from _nodes([candidate])
+                else:
+                    yield id(candidate), route
+
+
+def _entry(context: Any, spot: _Spot) -> Entry | None:
     original = context.original_route
     # FastAPI 0.141 hides the prefixed copy of an included Starlette route here; 0.165 gives its attributes directly.
     effective = getattr(context, "starlette_route", None) or context
     kind = type(original)
     stock = (APIRoute, APIWebSocketRoute, Route, WebSocketRoute, Mount)
     if not isinstance(original, stock) or "matches" in vars(original) or kind.matches not in {known.matches for known in stock}:
-        return _everything(f"{kind.__name__} decides by itself what it matches")
+        return _everything(f"{kind.__name__} decides by itself what it matches", spot.prefix)
     if isinstance(original, WebSocketRoute):
         return None
-    template = effective.path
+    template = spot.prefix + effective.path
     methods = () if isinstance(original, Mount) else tuple(effective.methods or ())
-    reason = _template_reason(effective, template + "/{path:path}" if isinstance(original, Mount) else template)
+    reason = _template_reason(effective, effective.path + "/{path:path}" if isinstance(original, Mount) else effective.path)
     if reason:
         return Entry(template, methods, "opaque", None, reason)
     if isinstance(original, Mount):
         return Entry(template, methods, "prefix", None, "mounted app")
-    if not isinstance(original, APIRoute):
-        return Entry(template, methods, "route", None, "Starlette route")
-    native = _compile_route(context, original, methods, router, is_within_stack)
+    if isinstance(original, APIRoute):
+        native = _compile_route(context, original, methods, spot)
+    else:
+        native = _compile_function(context, effective, methods, spot)
     body_bytes_max = getattr(original, "turboapi_body_bytes_max", None)
     if isinstance(native, str):
         return Entry(template, methods, "route", None, native, body_bytes_max)
     return Entry(template, methods, "route", native, "", body_bytes_max)
+
+
+def _place(context: Any, spot: _Spot, marks: list[tuple[str, Any]]) -> Place:
+    route_context = getattr(context, "_route_context", None)
+    node = spot.nodes.get(id(route_context))
+    included = None if node is None else {"included_router": node, "effective_route_context": route_context}
+    return Place(spot.router, spot.is_within_stack, marks, _path_params(context), spot.prefix, included)
+
+
+def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
+    """The template's names in order, each with what makes its value. Starlette's own `str` and `path` leave the text as it is."""
+    as_they_are = (convertors.StringConvertor, convertors.PathConvertor)
+    return [
+        (name, None if type(convertor) in as_they_are else convertor.convert) for name, convertor in compile_path(context.path)[2].items()
+    ]
 
 
 _CONVERTORS = (
@@ -288,17 +338,58 @@ def _template_reason(route: Any, template: str) -> str:
     return ""
 
 
-def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], router: Any, is_within_stack: bool) -> NativeRoute | str:
+def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], spot: _Spot) -> NativeRoute | str:
     """The plan, or why there is none."""
     endpoint = context.endpoint
     reason = _route_reason(context, original) or _endpoint_reason(endpoint)
     if reason:
         return reason
     try:
-        return _plan(context, original, methods, Place(router, is_within_stack, _marks(context, original), _path_params(context)))
+        place = _place(context, spot, [("route", original), ("endpoint", endpoint)])
+        return _plan(context, original, methods, place)
     except Exception as error:
         # Names that cannot be resolved, types pydantic has no schema for: FastAPI itself has found its way, we need not.
         return f"not understood: {type(error).__name__}: {error}".splitlines()[0]
+
+
+def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: _Spot) -> NativeRoute | str:
+    """The plan of a route of Starlette's, whose function makes a response of a request. FastAPI's own docs pages are such."""
+    endpoint = route.endpoint
+    if not isinstance(endpoint, types.FunctionType | types.MethodType) or _endpoint_reason(endpoint):
+        return "Starlette route"
+    if not _calls(route.app, endpoint) or type(context.original_route) is not Route:
+        return "Starlette route"
+    place = _place(context, spot, [("endpoint", endpoint)])
+    if place.included and getattr(place.included["included_router"].include_context, "max_body_size", None) is not None:
+        return "max_body_size"
+    first, *further = inspect.signature(endpoint).parameters.values()
+    if first.kind is not first.POSITIONAL_OR_KEYWORD or any(other.default is other.empty for other in further):
+        return "Starlette route"
+    return NativeRoute(
+        endpoint=endpoint,
+        is_coroutine=inspect.iscoroutinefunction(endpoint),
+        parameters=(),
+        body=None,
+        status_code=None,
+        render=as_response,
+        serialize=None,
+        encode=encode,
+        respond=as_response,
+        connection=first.name,
+        response=None,
+        make_response=make_response,
+        place=place,
+        blocking=None,
+        label=f"{','.join(sorted(methods))} {spot.prefix}{route.path_format}",
+    )
+
+
+def _calls(app: Any, endpoint: Any) -> bool:
+    """Whether this is what Starlette's `request_response` makes of the function, and nothing else."""
+    if getattr(app, "__qualname__", "") != "request_response.<locals>.app" or app.__module__ != "starlette.routing":
+        return False
+    called = [cell.cell_contents for cell in app.__closure__ or ()]
+    return len(called) == 1 and (called[0] is endpoint or getattr(called[0], "args", None) == (endpoint,))
 
 
 def _route_reason(context: Any, original: APIRoute) -> str:
@@ -339,23 +430,11 @@ def _endpoint_reason(endpoint: Any) -> str:
     return ""
 
 
-def _marks(context: Any, original: APIRoute) -> list[tuple[str, Any]]:
-    return [("route", original), ("endpoint", context.endpoint)]
-
-
-def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
-    """The template's names in order, each with what makes its value. Starlette's own `str` and `path` leave the text as it is."""
-    as_they_are = (convertors.StringConvertor, convertors.PathConvertor)
-    return [
-        (name, None if type(convertor) in as_they_are else convertor.convert) for name, convertor in compile_path(context.path)[2].items()
-    ]
-
-
 def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Place) -> NativeRoute | str:
     read = read_arguments(context)
     if isinstance(read, str):
         return read
-    label = f"{','.join(sorted(methods))} {context.path_format}"
+    label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
     made = renderers(context, label)
     return NativeRoute(
         endpoint=context.endpoint,

@@ -76,7 +76,8 @@ class Hooks:
             self.routes = [EVERYTHING]
             return
         # Before what is there is watched: a change of ours is none.
-        leaf.place(self._app.router)
+        for app in (self._app, *routes.mounted_apps(self._app)):
+            leaf.place(app.router)
         self._stack = stack.shortened(self._app)
         self._watch = changes.Watch(self._app)
         self.version = self._watch.version
