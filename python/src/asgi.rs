@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 use turboapi_core::answer::{AnswerError, Headers};
 use turboapi_core::handler::{Ended, Part};
 use turboapi_core::request::RequestId;
@@ -215,51 +216,34 @@ impl Exchange {
 
 #[pymethods]
 impl Exchange {
-    #[getter]
-    fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        self.request.method(py)
-    }
-
-    #[getter]
-    fn http_version(&self) -> &'static str {
-        self.request.http_version()
-    }
-
-    #[getter]
-    fn path(&self) -> &str {
-        self.request.path()
-    }
-
-    #[getter]
-    fn raw_path<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.request.raw_path())
-    }
-
-    #[getter]
-    fn query_string<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.request.query())
-    }
-
-    #[getter]
-    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        self.request.headers(py)
-    }
-
-    #[getter]
-    fn client(&self) -> Option<(String, u16)> {
-        self.request.client()
-    }
-
-    /// Address and port of the server's end; none on a Unix socket.
-    #[getter]
-    fn server(&self) -> Option<(String, u16)> {
-        self.request.server()
-    }
-
-    /// Which of the worker's listeners the connection came by.
-    #[getter]
-    fn listener(&self) -> u32 {
-        self.request.listener()
+    /// Writes what an ASGI scope has of the request. The app is served by a proxy under `root_path`, which was taken off its path;
+    /// `raw_root_path` is that in octets, percent-encoded. `servers`: address and port of each listener.
+    fn fill(
+        &self,
+        scope: &Bound<'_, PyDict>,
+        root_path: &str,
+        raw_root_path: &[u8],
+        servers: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        let (py, request) = (scope.py(), &self.request);
+        scope.set_item(intern!(py, "http_version"), request.http_version(py))?;
+        // Of this connection: a listener on all addresses does not say at which of them it was reached.
+        match request.server() {
+            Some(server) => scope.set_item(intern!(py, "server"), server)?,
+            None => scope.set_item(intern!(py, "server"), servers.get_item(request.listener() as usize)?)?,
+        }
+        scope.set_item(intern!(py, "client"), request.client())?;
+        scope.set_item(intern!(py, "method"), request.method(py))?;
+        let (path, raw_path) = (request.path(), request.raw_path());
+        let (path, raw_path) = if root_path.is_empty() {
+            (PyString::new(py, path), PyBytes::new(py, raw_path))
+        } else {
+            (PyString::new(py, &format!("{root_path}{path}")), PyBytes::new(py, &[raw_root_path, raw_path].concat()))
+        };
+        scope.set_item(intern!(py, "path"), path)?;
+        scope.set_item(intern!(py, "raw_path"), raw_path)?;
+        scope.set_item(intern!(py, "query_string"), PyBytes::new(py, request.query()))?;
+        scope.set_item(intern!(py, "headers"), request.headers(py)?)
     }
 
     /// What has come of the body and was not read yet, and whether more follows. None: nothing has, or the body has broken off.

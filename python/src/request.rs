@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use turboapi_core::http::head::{Head, Method};
@@ -73,7 +74,11 @@ impl Retained {
 
     /// The method, as it was written.
     pub fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        PyString::new(py, &String::from_utf8_lossy(self.head.method.name(&self.head_bytes)))
+        match self.head.method {
+            Method::Get => intern!(py, "GET").clone(),
+            Method::Post => intern!(py, "POST").clone(),
+            _ => PyString::new(py, &String::from_utf8_lossy(self.head.method.name(&self.head_bytes))),
+        }
     }
 
     /// Whether an answer of this status to it has a body.
@@ -82,8 +87,8 @@ impl Retained {
     }
 
     /// `1.0` or `1.1`.
-    pub fn http_version(&self) -> &'static str {
-        if self.head.minor_version == 0 { "1.0" } else { "1.1" }
+    pub fn http_version<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        if self.head.minor_version == 0 { intern!(py, "1.0").clone() } else { intern!(py, "1.1").clone() }
     }
 
     /// The decoded path.

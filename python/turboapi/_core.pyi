@@ -66,26 +66,16 @@ def connections_max(descriptors: int) -> int:
 class Exchange:
     """One request that the app's own ASGI call answers, and the way back. Belongs to one worker's thread."""
 
-    @property
-    def method(self) -> str: ...
-    @property
-    def http_version(self) -> str: ...
-    @property
-    def path(self) -> str: ...
-    @property
-    def raw_path(self) -> bytes: ...
-    @property
-    def query_string(self) -> bytes: ...
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]: ...
-    @property
-    def client(self) -> tuple[str, int] | None: ...
-    @property
-    def server(self) -> tuple[str, int] | None:
-        """Address and port of the server's end of the connection; None on a Unix socket."""
-    @property
-    def listener(self) -> int:
-        """Which of the worker's listeners the connection came by: a number that means the same place to all workers."""
+    def fill(
+        self, scope: dict[str, Any], root_path: str, raw_root_path: bytes, servers: list[tuple[str, int | None]]
+    ) -> None:
+        """Writes what an ASGI scope has of the request: `http_version`, `server`, `client`, `method`, `path`, `raw_path`, `query_string`
+        and `headers`.
+
+        Args:
+            root_path: the path under which a proxy serves the app; `raw_root_path` is that percent-encoded.
+            servers: address and port of each listener, by a number that means the same place to all workers.
+        """
     @property
     def disconnected(self) -> bool:
         """Whether the answer is `over`, or the server ends and this is an event stream."""

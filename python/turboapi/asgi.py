@@ -6,6 +6,7 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -20,7 +21,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from . import strangers
 from ._core import Exchange, Matched
-from .plan.leaf import KEY
+from .plan.leaf import KEY, TAKE_WHOLE
 
 logger = logging.getLogger("turboapi")
 
@@ -68,7 +69,7 @@ class Gateway:
         exceptions: list[BaseException] | None,
     ) -> None:
         self._loop = loop
-        self._servers = servers
+        self._servers = list(servers)
         self.root_path = root_path
         self._raw_root_path = quote(root_path).encode("ascii")
         self._request_state = request_state
@@ -89,24 +90,10 @@ class Gateway:
             matched: what Rust has found, for the leaf that stands in the place of the app's router.
             further: what else is in the scope.
         """
-        # The path is the client's: a proxy that serves the app under root_path has taken that off.
-        scope: Scope = {
-            "type": "http",
-            "asgi": VERSION,
-            "http_version": exchange.http_version,
-            # Of this connection: a listener on all addresses does not say at which of them it was reached.
-            "server": exchange.server or self._servers[exchange.listener],
-            "client": exchange.client,
-            "scheme": "http",
-            "method": exchange.method,
-            "root_path": self.root_path,
-            "path": self.root_path + exchange.path,
-            "raw_path": self._raw_root_path + exchange.raw_path,
-            "query_string": exchange.query_string,
-            "headers": exchange.headers,
-            "state": self._request_state(),
-            **further,
-        }
+        scope: Scope = {"type": "http", "asgi": VERSION, "scheme": "http", "root_path": self.root_path, "state": self._request_state()}
+        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
+        if further:
+            scope.update(further)
         if matched is not None:
             scope[KEY] = matched
             matched.remember(scope)
@@ -119,7 +106,7 @@ class Gateway:
         call = Call(exchange)
         try:
             try:
-                await app(scope, call.receive, call.send)
+                await app(scope, call.receive, call)
             finally:
                 if call.cut_streams:
                     await self._close(call.cut_streams, scope)
@@ -192,7 +179,7 @@ def in_one_line(scope: Scope, error: BaseException) -> str:
 
 
 class Call:
-    """`receive` and `send` of one request. Any number of tasks of the app may wait in them."""
+    """`receive` of one request, and itself its `send`. Any number of tasks of the app may wait in them."""
 
     __slots__ = (
         *("_disconnected", "_dropped_count", "_exchange", "_is_body_received", "_listeners_count", "_over", "_readable", "_writable"),
@@ -259,8 +246,16 @@ class Call:
                 self._exchange.on_over(self._over.set)
             await self._over.wait()
 
-    async def send(self, message: Message) -> None:
-        """A part of the answer. Waits while the peer is too slow to take what was sent before.
+    def whole(self, status: int, headers: Any, body: bytes) -> bool:
+        """The whole answer at once, with nothing to wait for: as two messages, the second of which says that no more follows."""
+        self.has_begun = True
+        self._exchange.start(status, headers)
+        with contextlib.suppress(OSError):  # the peer has gone
+            self._exchange.send(body, False)
+        return True
+
+    async def __call__(self, message: Message) -> None:
+        """`send`: a part of the answer. Waits while the peer is too slow to take what was sent before.
 
         What is sent to a peer that has gone is dropped, if nothing is to follow it: what the app does after its answer (a background
         task, the end of a dependency) is no less due. So is a part of a stream, if the app is about to learn of it by `receive`.
@@ -319,6 +314,8 @@ class Call:
         if self._dropped_count > DROPPED_AT_ONCE_MAX:
             await asyncio.sleep(0)  # for a stream that never waits
 
+
+TAKE_WHOLE.add(Call)
 
 #: None where a version of Starlette has it no more: then any receiver is given the body.
 LISTENER_CODE = getattr(getattr(StreamingResponse, "listen_for_disconnect", None), "__code__", None)

@@ -27,6 +27,9 @@ KEY = "turboapi.matched"
 #: Middleware that is walked through on the way to the innermost.
 DEPTH_MAX = 100
 
+#: What takes an answer whole where it is the `send`: then there is nothing between it and the leaf.
+TAKE_WHOLE: set[type] = {InnerCall}
+
 _placing = threading.Lock()
 
 
@@ -101,9 +104,9 @@ async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, othe
             answer = matched.answer(value, response)
             if type(answer) is tuple:
                 status, headers, data = answer
-                if type(send) is InnerCall and send.whole(status, headers, data):
-                    return
                 started = True
+                if type(send) in TAKE_WHOLE and send.whole(status, headers, data):  # type: ignore[attr-defined]
+                    return
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": data})
                 return

@@ -58,7 +58,7 @@ class Head:
             await self._first(scope, receive, send)
         except Exception as error:
             # The gateway's own `send`: nothing stands around this one.
-            has_begun = send.__self__.has_begun  # type: ignore[attr-defined]
+            has_begun = send.has_begun  # type: ignore[attr-defined]
             raising = Raising(error, has_begun)
             fail = ServerErrorMiddleware(raising, handler=self._stack.handler, debug=self._stack.debug)
             await fail(scope, receive, after_begin(send) if has_begun else send)
