@@ -3,7 +3,6 @@
 //! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`).
 //! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that waits to a thread (`job.rs`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,6 @@ use pyo3::prelude::*;
 use turboapi_core::answer::Answer;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
 use turboapi_core::layers::{Entered, NotCovered, Whole};
-use turboapi_core::refusals::Refusal;
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
 
@@ -27,6 +25,7 @@ use crate::job::{Returns, Waiter};
 use crate::layers::{Around, Layers};
 use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
+use crate::notices::{Notice, Notices};
 use crate::plan::Plan;
 use crate::reply::{Reply, ResponseTypes};
 use crate::request::Retained;
@@ -60,15 +59,9 @@ pub struct PythonHandler {
     /// When the last call of Python began, if the last request came to one.
     called_at: Option<Instant>,
     /// What exchanges have to be told when the connections have been dealt with.
-    notices: Vec<(RequestId, Notice)>,
+    notices: Notices,
     arguments: Arguments,
     scratch: Vec<u8>,
-}
-
-enum Notice {
-    Writable,
-    Readable,
-    Ended(Ended),
 }
 
 impl PythonHandler {
@@ -94,7 +87,7 @@ impl PythonHandler {
             publisher: Publisher::default(),
             overloads_count: 0,
             called_at: None,
-            notices: Vec::new(),
+            notices: Notices::default(),
             arguments: Arguments::default(),
             scratch: Vec::new(),
         }
@@ -102,32 +95,9 @@ impl PythonHandler {
 
     /// Tells exchanges what has happened to their connections. Runs Python.
     pub fn deliver(&mut self, py: Python<'_>) {
-        if self.notices.is_empty() {
-            return;
-        }
-        if let Err(error) = self.asyncio.show(py) {
-            error.write_unraisable(py, None);
-        }
-        let exchange = |id| self.outstanding.exchanges.get(py, id);
-        for (id, notice) in self.notices.drain(..) {
-            match notice {
-                Notice::Writable => {
-                    if let Some(exchange) = exchange(id) {
-                        exchange.get().writable(py);
-                    }
-                }
-                Notice::Readable => {
-                    if let Some(exchange) = exchange(id) {
-                        exchange.get().readable(py);
-                    }
-                }
-                Notice::Ended(how) => self.outstanding.ended(py, id, how),
-            }
-        }
+        self.notices.deliver(py, &mut self.asyncio, &self.outstanding);
     }
-}
 
-impl PythonHandler {
     /// Answers by what threads have brought back. Runs Python.
     pub fn take_returns(&mut self, py: Python<'_>) {
         if !self.calls.returns.awaits_any() {
@@ -156,26 +126,7 @@ impl PythonHandler {
 
     /// The peer of an answer has gone: what makes the answer need not go on.
     pub fn notice_gone(&mut self, id: RequestId) {
-        self.notices.push((id, Notice::Ended(Ended::Gone)));
-    }
-
-    /// Has Python log what was refused.
-    #[cold]
-    pub fn tell_refusals(&self, py: Python<'_>, counts: Vec<(Refusal, u64)>) {
-        let named = |(refusal, count): (Refusal, u64)| {
-            let name = match refusal {
-                Refusal::Status(status) => status.to_string(),
-                Refusal::WebSocket => "websocket".to_owned(),
-                Refusal::NotTaken => "not_taken".to_owned(),
-                Refusal::ConnectionsMax => "connections_max".to_owned(),
-                Refusal::NoDescriptor => "no_descriptor".to_owned(),
-            };
-            (name, count)
-        };
-        let counts: BTreeMap<String, u64> = counts.into_iter().map(named).collect();
-        if let Err(error) = self.hooks.refused.bind(py).call1((counts,)) {
-            error.write_unraisable(py, None);
-        }
+        self.notices.push(id, Notice::Ended(Ended::Gone));
     }
 
     /// An answer did not keep to what it had promised, and its connection was cut.
@@ -225,15 +176,15 @@ impl Handler for Attached<'_, '_> {
 
     fn body(&mut self, id: RequestId, part: &[u8], is_complete: bool) {
         self.handler.outstanding.mailbox().add_body(id, part, is_complete);
-        self.handler.notices.push((id, Notice::Readable));
+        self.handler.notices.push(id, Notice::Readable);
     }
 
     fn writable(&mut self, id: RequestId) {
-        self.handler.notices.push((id, Notice::Writable));
+        self.handler.notices.push(id, Notice::Writable);
     }
 
     fn ended(&mut self, id: RequestId, how: Ended) {
-        self.handler.notices.push((id, Notice::Ended(how)));
+        self.handler.notices.push(id, Notice::Ended(how));
     }
 }
 

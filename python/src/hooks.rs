@@ -1,6 +1,9 @@
 //! The calls into `turboapi/serving/hooks.py`, for the cases that are Python's.
 
+use std::collections::BTreeMap;
+
 use pyo3::prelude::*;
+use turboapi_core::refusals::Refusal;
 use turboapi_core::standing::Seen;
 
 /// What `turboapi/serving/hooks.py` has.
@@ -72,6 +75,25 @@ impl Hooks {
     #[cold]
     pub fn tell_earned(&self, py: Python<'_>, label: &str) {
         if let Err(error) = self.earned.bind(py).call1((label,)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// Has Python log what was refused.
+    #[cold]
+    pub fn tell_refusals(&self, py: Python<'_>, counts: Vec<(Refusal, u64)>) {
+        let named = |(refusal, count): (Refusal, u64)| {
+            let name = match refusal {
+                Refusal::Status(status) => status.to_string(),
+                Refusal::WebSocket => "websocket".to_owned(),
+                Refusal::NotTaken => "not_taken".to_owned(),
+                Refusal::ConnectionsMax => "connections_max".to_owned(),
+                Refusal::NoDescriptor => "no_descriptor".to_owned(),
+            };
+            (name, count)
+        };
+        let counts: BTreeMap<String, u64> = counts.into_iter().map(named).collect();
+        if let Err(error) = self.refused.bind(py).call1((counts,)) {
             error.write_unraisable(py, None);
         }
     }

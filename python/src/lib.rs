@@ -5,10 +5,12 @@
 //! answer of what it returned. `watchdog.rs` publishes what runs. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
 
 mod serve;
+mod probe;
 mod limits;
 mod router;
 mod task;
 mod handler;
+mod notices;
 mod leaf;
 mod calls;
 mod job;
@@ -55,9 +57,11 @@ mod _core {
     #[pymodule_export]
     use super::memory::{give_back_memory, resident_bytes};
     #[pymodule_export]
+    use super::probe::probe_backend;
+    #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]
-    use super::serve::{Worker, probe_backend};
+    use super::serve::Worker;
     #[pymodule_export]
     use super::task::TaskCall;
     #[pymodule_export]

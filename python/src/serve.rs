@@ -2,7 +2,7 @@
 //! requests until the loop has something of its own to do.
 
 use std::os::fd::RawFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -18,7 +18,7 @@ use turboapi_core::router::Router;
 use turboapi_core::worker;
 use turboapi_platform::doorbell::Doorbell;
 use turboapi_platform::handoff::Seat;
-use turboapi_platform::probe::{self, Choice, Requested, Start};
+use turboapi_platform::probe::Start;
 use turboapi_platform::{IoConfig, Platform, Wait};
 
 use crate::error;
@@ -32,6 +32,7 @@ use crate::layers::Layers;
 use crate::limits::limits_from;
 use crate::mailbox::Message;
 use crate::plan::Standings;
+use crate::probe::choose;
 use crate::reply::ResponseTypes;
 use crate::table::Table;
 use crate::task::TaskCall;
@@ -43,29 +44,6 @@ const BUSY_TURNS_MAX: u32 = 16;
 
 /// Turns after a ring of the doorbell in which each poll lets the interpreter go.
 const RUNG_TURNS: u32 = 64;
-
-/// Which backend serves for this wish, and why: `(name, reason)`.
-#[pyfunction]
-#[pyo3(name = "probe")]
-pub fn probe_backend(wish: &str) -> PyResult<(&'static str, String)> {
-    let choice = choose(wish)?;
-    Ok((choice.backend.name(), choice.reason))
-}
-
-/// The answer of the probe, for all workers of this process and those that are forked from it.
-static AUTOMATIC: OnceLock<Choice> = OnceLock::new();
-
-fn choose(wish: &str) -> PyResult<Choice> {
-    let requested = Requested::parse(wish).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    if let (Requested::Auto, Some(choice)) = (requested, AUTOMATIC.get()) {
-        return Ok(choice.clone());
-    }
-    let choice = probe::choose(requested).map_err(|error| PyOSError::new_err(error.to_string()))?;
-    if requested == Requested::Auto {
-        return Ok(AUTOMATIC.get_or_init(|| choice).clone());
-    }
-    Ok(choice)
-}
 
 /// One core's server. It is made, turned and closed on one thread.
 ///
@@ -223,7 +201,7 @@ impl<P: Platform> Server<P> {
                     self.worker.count_overloads(std::mem::take(&mut handler.overloads_count));
                 }
                 if seen.refusals {
-                    handler.tell_refusals(py, self.worker.take_refusals());
+                    handler.hooks.tell_refusals(py, self.worker.take_refusals());
                 }
                 seen
             }
@@ -347,7 +325,7 @@ impl<P: Platform> Serve for Server<P> {
             }
             let refusals = worker.take_refusals();
             if !refusals.is_empty() {
-                handler.tell_refusals(py, refusals);
+                handler.hooks.tell_refusals(py, refusals);
             }
             handler.outstanding.close();
             handler.calls.returns.close();

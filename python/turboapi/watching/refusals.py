@@ -14,7 +14,7 @@ def log(index: int, config: Config, counts: Mapping[str, int]) -> None:
 
     Args:
         index: of the worker.
-        counts: how often since the last time, by status or as named in `python/src/handler.rs`.
+        counts: how often since the last time, by status or as named in `python/src/hooks.rs`.
     """
     limits = config.limits()
     ours = []
