@@ -28,6 +28,8 @@ def ignore(number: int, frame: FrameType | None) -> None:
 
 def is_of_handler(error: BaseException, loop: Any) -> bool:
     """Whether a signal handler of the app's has raised this: one of Python's, or of the event loop's."""
+    if threading.current_thread() is not threading.main_thread():
+        return False  # Python calls signal handlers nowhere else
     if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         return True  # it has no frame of its own
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
