@@ -111,6 +111,25 @@ class Connection:
         return found
 
 
+class Pair:
+    """Both servers, each with an app of its own and one connection that stays open."""
+
+    def __init__(self, theirs: tuple[str, int], ours: tuple[str, int]) -> None:
+        self.theirs, self.ours = Connection(theirs), Connection(ours)
+
+    def close(self) -> None:
+        self.theirs.close()
+        self.ours.close()
+
+    def check(self, request: bytes) -> Answer:
+        expected, answer = self.theirs.ask(request), self.ours.ask(request)
+        if answer != expected:
+            # A cookie that is deleted has expired now: the second may have changed between the two.
+            expected = self.theirs.ask(request)
+        assert answer == expected, request
+        return expected
+
+
 # The two servers.
 
 

@@ -9,30 +9,11 @@ from collections.abc import Iterator
 
 import differential_app
 import pytest
-from differential import Answer, Connection, json_request, request, serve_ours, serve_uvicorn
+from differential import Pair, json_request, request, serve_ours, serve_uvicorn
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
-
-
-class Pair:
-    """Both servers, each with an app of its own and one connection that stays open."""
-
-    def __init__(self, theirs: tuple[str, int], ours: tuple[str, int]) -> None:
-        self.theirs, self.ours = Connection(theirs), Connection(ours)
-
-    def close(self) -> None:
-        self.theirs.close()
-        self.ours.close()
-
-    def check(self, request: bytes) -> Answer:
-        expected, answer = self.theirs.ask(request), self.ours.ask(request)
-        if answer != expected:
-            # A cookie that is deleted has expired now: the second may have changed between the two.
-            expected = self.theirs.ask(request)
-        assert answer == expected, request
-        return expected
 
 
 @pytest.fixture(scope="module", params=list(differential_app.VARIANTS))
