@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaSerializer
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -227,7 +228,7 @@ def _match_again(app: FastAPI, scope: Scope) -> None:
         original = context.original_route
         if not isinstance(original, APIRoute) or scope["method"] not in (context.methods or ()):
             continue
-        match = context.path_regex.match(scope["path"])
+        match = context.path_regex.match(get_route_path(scope))
         if match is not None:
             values = {name: context.param_convertors[name].convert(text) for name, text in match.groupdict().items()}
             scope.update(route=original, endpoint=context.endpoint, path_params=values)

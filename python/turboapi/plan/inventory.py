@@ -73,7 +73,7 @@ def _rows(app: FastAPI, entries: Iterator[Entry]) -> Iterator[Row]:
                 break
             below[entry.template, frozenset(entry.methods)] = entry
         if isinstance(original, Mount):
-            yield from _below(original, path, below, entry.reason)
+            yield from _below(original, path, below, entry.reason, (app,))
         else:
             yield _row(context, path, entry)
 
@@ -83,15 +83,19 @@ def _row(context: Any, path: str, entry: Entry) -> Row:
     return Row(methods, path, name, _runs(entry.native), "") if entry.native else Row(methods, path, name, None, entry.reason)
 
 
-def _below(mount: Mount, prefix: str, entries: dict[tuple[str, frozenset[str]], Entry], reason: str) -> Iterator[Row]:
-    below = list(getattr(mount, "routes", None) or ())
+def _below(
+    mount: Mount, prefix: str, entries: dict[tuple[str, frozenset[str]], Entry], reason: str, mounted_in: tuple[Any, ...]
+) -> Iterator[Row]:
+    """`mounted_in`: the apps that the mount is in. One of these may be what it mounts: then it is one row."""
+    is_circle = any(mount.app is app for app in mounted_in)
+    below = [] if is_circle else list(getattr(mount, "routes", None) or ())
     if not below:
         yield Row((), f"{prefix}/*", _name_of(mount.app), None, reason)
     for context in iter_route_contexts(below):
         path, original = prefix + _path_of(context), context.original_route
         methods = frozenset(getattr(context, "methods", None) or ())
         if isinstance(original, Mount):
-            yield from _below(original, path, entries, reason)
+            yield from _below(original, path, entries, reason, (*mounted_in, mount.app))
         elif isinstance(original, WebSocketRoute):
             yield Row(("WEBSOCKET",), path, _name_of(context), None, "WebSocket")
         else:
@@ -124,6 +128,7 @@ REMEDIES = (
     (r".*telemetry.*|.* was replaced|.* was wrapped|.* is not FastAPI's", "something has replaced a part of FastAPI, such as a tracer or "
      "a subclass: leave it out, or keep FastAPI's own"),
     (r"the app has a root_path", "leave root_path out of FastAPI(...) and give it to the server: --root-path"),
+    (r"the app has debug=True.*", "serve the app without debug, as in production"),
     (r".*max_body_size", "give the limit to the server instead: body_bytes_max, of `TurboAPI` routes or of the server"),
     (r"(.*: )?(dependencies|Depends)", "do without Depends, also of its router and app; turboapi does not compile dependencies yet"),
     (r"mounted app", "move its routes into the app, by include_router, if it is FastAPI"),

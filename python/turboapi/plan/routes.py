@@ -134,10 +134,18 @@ def _app_reason(app: FastAPI) -> str:
     """Why no route of this app may be native, or ""."""
     if innermost(app.router) is None:
         return "the router has middleware"
+    if is_debugged(app):
+        return "the app has debug=True: a 500 shows the frames of FastAPI's own call"
     telemetry = getattr(app, "_native_telemetry", None)
     if telemetry is not None and telemetry.enabled():
         return "telemetry is switched on"
     return _router_reason(app.router) or _patched_reason(_PATCHED_WITHIN)
+
+
+def is_debugged(app: FastAPI) -> bool:
+    """Whether a 500 of this app shows the frames in which it was raised."""
+    built = stock_layers(app)
+    return app.debug if built is None else built[0].debug
 
 
 def _around_reason(app: FastAPI) -> str:
@@ -237,32 +245,37 @@ class _Spot:
     """FastAPI's nodes of included routers, by the identity of the route contexts that they have."""
 
 
-def _entries(app: FastAPI, is_within_stack: bool, prefix: str = "") -> Iterator[Entry]:
+def _entries(app: FastAPI, is_within_stack: bool, prefix: str = "", mounted_in: tuple[FastAPI, ...] = ()) -> Iterator[Entry]:
     spot = _Spot(app.router, is_within_stack, prefix, dict(_nodes(app.router.routes)))
     for context in iter_route_contexts(app.router.routes):
         entry = _entry(context, spot)
         if entry is None:
             continue
         if entry.kind == "prefix" and isinstance(context.original_route, Mount):
-            yield from _mounted(context.original_route.app, entry)
+            yield from _mounted(context.original_route.app, entry, (*mounted_in, app))
         yield entry
 
 
-def mounted_apps(app: FastAPI) -> Iterator[FastAPI]:
-    """The FastAPI apps within this one whose routes may have plans."""
-    for context in iter_route_contexts(app.router.routes):
-        original = context.original_route
-        if isinstance(original, Mount) and isinstance(original.app, FastAPI):
-            yield original.app
-            yield from mounted_apps(original.app)
+def mounted_apps(app: FastAPI) -> list[FastAPI]:
+    """The FastAPI apps within this one, whose routes may have plans."""
+    found = [app]
+    for outer in found:
+        mounts = (context.original_route for context in iter_route_contexts(outer.router.routes))
+        inner = (mount.app for mount in mounts if isinstance(mount, Mount) and isinstance(mount.app, FastAPI))
+        found.extend(app for app in inner if all(app is not known for known in found))
+    return found[1:]
 
 
-def _mounted(app: Any, mount: Entry) -> Iterator[Entry]:
-    """The routes of a mounted app: each request for them passes the app around it, and finds its way by that app's routes."""
-    if not isinstance(app, FastAPI) or "{" in mount.template:
+def _mounted(app: Any, mount: Entry, mounted_in: tuple[FastAPI, ...]) -> Iterator[Entry]:
+    """The routes of a mounted app: each request for them passes the app around it, and finds its way by that app's routes.
+
+    Args:
+        mounted_in: the apps that it is mounted in, as it may have one of these mounted in itself.
+    """
+    if not isinstance(app, FastAPI) or "{" in mount.template or any(app is outer for outer in mounted_in):
         return
     reason = _app_reason(app)
-    for entry in _entries(app, is_within_stack=True, prefix=mount.template):
+    for entry in _entries(app, is_within_stack=True, prefix=mount.template, mounted_in=mounted_in):
         yield entry if not reason else entry._replace(native=None, reason=reason)
 
 

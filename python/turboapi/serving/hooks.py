@@ -76,9 +76,10 @@ class Hooks:
             self.routes = [EVERYTHING]
             return
         # Before what is there is watched: a change of ours is none.
-        for app in (self._app, *routes.mounted_apps(self._app)):
-            leaf.place(app.router)
-        self._stack = stack.shortened(self._app)
+        if not routes.is_debugged(self._app):  # our frames would be shown, too
+            for app in (self._app, *routes.mounted_apps(self._app)):
+                leaf.place(app.router)
+            self._stack = stack.shortened(self._app)
         self._watch = changes.Watch(self._app)
         self.version = self._watch.version
         # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
