@@ -14,6 +14,8 @@ const TASK_NAME: &str = "turboapi-request";
 /// That a loop runs on this thread, and a task in it, as far as a function can see.
 pub struct Running {
     event_loop: Py<PyAny>,
+    /// `asyncio.events._get_running_loop`
+    get_running: Py<PyAny>,
     /// `asyncio.events._set_running_loop`
     set_running: Py<PyAny>,
     /// `asyncio.tasks._swap_current_task`, since Python 3.12. Private, as the one above.
@@ -21,6 +23,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the caller runs in this loop: an app may have its requests answered in another thread, or in a loop of its own.
+    pub fn is_here(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.get_running.bind(py).call0()?.is(self.event_loop.bind(py)))
+    }
+
     /// Calls within a task as if no loop ran and no task: in a `def` it is as in any thread that has none.
     pub fn without<T>(&self, py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
         let event_loop = self.event_loop.bind(py);
@@ -70,6 +77,7 @@ impl AsyncioLoop {
         options.set_item("name", TASK_NAME)?;
         let running = Running {
             event_loop: event_loop.clone().unbind(),
+            get_running: asyncio.getattr("events")?.getattr("_get_running_loop")?.unbind(),
             set_running: asyncio.getattr("events")?.getattr("_set_running_loop")?.unbind(),
             swap_task: asyncio.getattr("tasks")?.getattr("_swap_current_task")?.unbind(),
         };

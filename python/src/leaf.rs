@@ -83,10 +83,17 @@ impl Matched {
         Ok(())
     }
 
-    /// Whether this router would find the same route for the scope as it is now, and with the same parameters.
-    fn is_for(&self, router: &Bound<'_, PyAny>, scope: &Bound<'_, PyDict>) -> PyResult<bool> {
+    /// Whether this router would find the same route for the scope as it is now, and with the same parameters, and the caller runs in
+    /// the worker's own loop: futures and threads of the plan are that one's.
+    fn is_for(&self, router: &Bound<'_, PyAny>, scope: &Bound<'_, PyAny>) -> PyResult<bool> {
         let py = scope.py();
-        if !self.parts.plan.place.router.bind(py).is(router) {
+        // Another mapping may look up and write in a way of its own.
+        let Ok(scope) = scope.cast_exact::<PyDict>() else { return Ok(false) };
+        if !self.parts.plan.place.router.bind(py).is(router) || !self.parts.running.is_here(py)? {
+            return Ok(false);
+        }
+        let is_http = |kind: &Bound<'_, PyAny>| kind.cast_exact::<PyString>().is_ok_and(|kind| kind == "http");
+        if !scope.get_item(intern!(py, "type"))?.as_ref().is_some_and(is_http) {
             return Ok(false);
         }
         let Some((method, path, root_path)) = self
@@ -193,6 +200,12 @@ impl Matched {
             }
             Made::Response(response) => Ok(response),
         }
+    }
+
+    /// A scope may be copied deeply, or pickled; for a copy of it there is no plan.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
+        let py = slf.py();
+        (py.None().bind(py).get_type(), PyTuple::empty(py)).into_pyobject(py)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -145,8 +145,8 @@ class Matched:
 
     def remember(self, scope: dict[str, Any]) -> None:
         """What a scope is made of, before anybody else has it. Called first, once."""
-    def is_for(self, router: Any, scope: dict[str, Any]) -> bool:
-        """Whether this router would find the same route for the scope as it is now, with the same parameters."""
+    def is_for(self, router: Any, scope: Any) -> bool:
+        """Whether this router would find the same route for the scope as it is now, with the same parameters, in the worker's own loop."""
     @property
     def reads_body(self) -> bool:
         """Whether an argument is in the body."""

@@ -351,6 +351,10 @@ class InnerCall:
                 self._withdraw(message)
                 raise
 
+    def calls(self, app: Any) -> bool:
+        """Whether this app is what the middleware calls, and not something further in."""
+        return self._middleware.app is app
+
     def whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
         """Takes an answer whole, and waits for nothing: the app returns at once, and whoever called it.
 

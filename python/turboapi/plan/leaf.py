@@ -24,10 +24,13 @@ from .inner_call import InnerCall
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
 KEY = "turboapi.matched"
 
+#: Where FastAPI's AsyncExitStackMiddleware has put its stack into the scope.
+EXITS_KEY = "fastapi_middleware_astack"
+
 #: Middleware that is walked through on the way to the innermost.
 DEPTH_MAX = 100
 
-#: What takes an answer whole where it is the `send`: then there is nothing between it and the leaf.
+#: The classes of what takes an answer whole where it is the `send`, by its `whole`.
 TAKE_WHOLE: set[type] = {InnerCall}
 
 _placing = threading.Lock()
@@ -69,20 +72,31 @@ class Leaf:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         matched = scope.get(KEY)
-        if matched is None or not matched.is_for(self._router, scope):
+        # Without the exit stack, which FastAPI's app puts there, its routes fail.
+        if matched is None or EXITS_KEY not in scope or not matched.is_for(self._router, scope):
             await self._call_router(scope, receive, send)
         else:
-            await run(matched, scope, receive, send, self._call_router, 1)
+            await run(matched, scope, receive, send, self._call_router)
 
 
-async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, otherwise: ASGIApp, layers: int) -> None:
+async def run(
+    matched: Matched,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    otherwise: ASGIApp,
+    within: Any = None,
+    *,
+    asks_twice: bool = False,
+) -> None:
     """Answers by the plan.
 
     Args:
         otherwise: answers a request that is not for the plan after all.
-        layers: how many times the app's exception handlers are asked: for what was raised, and for what they themselves have raised.
+        within: what `send` is, if it may take an answer whole (`TAKE_WHOLE`).
+        asks_twice: whether the app's exception handlers are asked for what they themselves have raised, too.
     """
-    body = None
+    body = connection = None
     if matched.reads_body:
         reader = _Reader(receive)
         body = await reader.read()
@@ -105,7 +119,7 @@ async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, othe
             if type(answer) is tuple:
                 status, headers, data = answer
                 started = True
-                if type(send) in TAKE_WHOLE and send.whole(status, headers, data):  # type: ignore[attr-defined]
+                if within is not None and within.whole(status, headers, data):
                     return
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": data})
@@ -117,9 +131,14 @@ async def run(matched: Matched, scope: Scope, receive: Receive, send: Send, othe
             await otherwise(scope, receive if body is None else reader.again(), send)
             return
     # A response that streams, or does something afterwards, and what was raised: with the app's exception handlers around it.
-    request = Request(scope, receive, send)
-    for _ in range(layers):
-        answer = wrap_app_handling_exceptions(answer, request)
+    # The first of these get the endpoint's own request, whose body was read: it could not be read once more.
+    if connection is None:
+        connection = Request(scope, receive if body is None else reader.again(), send)
+        if body is not None:
+            await connection.body()
+    answer = wrap_app_handling_exceptions(answer, connection)
+    if asks_twice:
+        answer = wrap_app_handling_exceptions(answer, Request(scope, receive, send))
     await answer(scope, receive, after_begin(send) if started else send)
 
 
@@ -139,7 +158,7 @@ class _Reader:
         self._error: Exception | None = None
 
     async def read(self) -> bytes | None:
-        """All of it; None if it breaks off."""
+        """All of it; None if it breaks off, or came in another form than a server's own."""
         parts: list[bytes] = []
         while True:
             try:
@@ -148,9 +167,12 @@ class _Reader:
                 self._error = error
                 return None
             self._messages.append(message)
-            if message["type"] != "http.request":
+            if type(message) is not dict or message.get("type") != "http.request":
                 return None
-            parts.append(message.get("body", b""))
+            part = message.get("body", b"")
+            if type(part) is not bytes:
+                return None
+            parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 

@@ -17,7 +17,8 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .leaf import DEPTH_MAX, KEY, Leaf, Raising, after_begin, run
+from .inner_call import InnerCall
+from .leaf import DEPTH_MAX, KEY, TAKE_WHOLE, Leaf, Raising, after_begin, run
 
 #: Of FastAPI, between ServerErrorMiddleware and the app's own middleware. Without telemetry and `max_body_size` they do nothing.
 IDLE = {("fastapi.telemetry._asgi", "ExceptionTelemetryMiddleware"), ("fastapi._body_limit", "AppBodyLimitMiddleware")}
@@ -78,7 +79,11 @@ class Tail:
             await self.app(scope, receive, send)
         else:
             scope["starlette.exception_handlers"] = self._handlers
-            await run(matched, scope, receive, send, self._by_app, 2)
+            within = send if type(send) in TAKE_WHOLE else None
+            if type(send) is InnerCall and not send.calls(self):
+                # Middleware in between has passed it on as it is, and may have something to do after the answer.
+                within = None
+            await run(matched, scope, receive, send, self._by_app, within, asks_twice=True)
 
     async def _by_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[KEY] = None  # the leaf in the place of the router would come to the same end
