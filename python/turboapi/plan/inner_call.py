@@ -122,8 +122,8 @@ class InnerCall:
             raise RuntimeError("No response returned.")  # noqa: B904 - as above
 
     def _start(self, *, is_eager: bool) -> None:
-        # Named as the task that it works for, by which a worker finds both.
-        task = Task(self._run(), loop=self._loop, name=self._host.get_name(), eager_start=is_eager)
+        # Not named as a request is, by which a drain finds what it cancels: that is the task it works for, which cancels it in its turn.
+        task = Task(self._run(), loop=self._loop, name="turboapi-inner-call", eager_start=is_eager)
         if not task.done():
             self._running.add(task)
 
