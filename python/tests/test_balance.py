@@ -39,8 +39,8 @@ app = TurboAPI()
 def me():
     return f"{os.getpid()}.{threading.get_native_id()}"
 
-@app.get("/who", blocking=False)
-def who():
+@app.get("/who")
+async def who():
     return me()
 
 @app.get("/busy", blocking=False)
