@@ -66,9 +66,7 @@ def connections_max(descriptors: int) -> int:
 class Exchange:
     """One request that the app's own ASGI call answers, and the way back. Belongs to one worker's thread."""
 
-    def fill(
-        self, scope: dict[str, Any], root_path: str, raw_root_path: bytes, servers: list[tuple[str, int | None]]
-    ) -> None:
+    def fill(self, scope: dict[str, Any], root_path: str, raw_root_path: bytes, servers: list[tuple[str, int | None]]) -> None:
         """Writes what an ASGI scope has of the request: `http_version`, `server`, `client`, `method`, `path`, `raw_path`, `query_string`
         and `headers`.
 
