@@ -21,7 +21,7 @@ from matrix.servers import Matrix
 
 SEED = os.environ.get("TURBOAPI_MATRIX_SEED", "12")
 ASKS_ALL = os.environ.get("TURBOAPI_MATRIX") == "all"
-SAMPLE = 30
+SAMPLE = 12
 #: Of all set-ups, or of the even or odd ones: ci/matrix has two processes.
 NAMES = list(SETUPS)[int(half) :: 2] if (half := os.environ.get("TURBOAPI_MATRIX_HALF")) else list(SETUPS)
 REQUESTS = all_requests()
