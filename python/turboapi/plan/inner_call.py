@@ -43,7 +43,7 @@ class InnerCall:
         send: the middleware's own.
     """
 
-    # What most calls never change is not set for each: PERF, a quarter of what an answer in one piece costs.
+    # What most calls never change is not set for each.
     #: What the inner app has raised, and whether `dispatch` was told.
     error: Exception | None = None
     _is_raised = False
