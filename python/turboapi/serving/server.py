@@ -90,8 +90,6 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
         )
     if sysconfig.get_config_var("Py_GIL_DISABLED") and asks_for_threads and not are_threads_parallel:
         logger.warning("a library has turned the GIL on, one worker serves (python's own RuntimeWarning above names the library)")
-    if are_threads_parallel and config.workers is None and config.worker_kind == "auto":
-        logger.info("1 worker; an app made for threads has one per core with --worker-kind threads")
     if isinstance(app, Loader) and not uses_processes:
         app = load(app)
     connections = connections_of_worker(config, 1 if uses_processes else workers)
