@@ -166,10 +166,14 @@ def test_nothing_is_left_to_collect() -> None:
             for _ in range(2):
                 stack = Dispatch(BaseHTTPMiddleware(stack, noting(world)))
             gc.collect()
-            for _ in range(100):
-                await stack(dict(SCOPE), world.receive, world.send)
-                world.events.clear()
-            assert gc.collect() < 10
+            collected = []
+            for _ in range(5):
+                for _ in range(100):
+                    await stack(dict(SCOPE), world.receive, world.send)
+                    world.events.clear()
+                collected.append(gc.collect())
+            # What ended in other threads meanwhile, of other tests, is collected too, but not each time.
+            assert min(collected) < 10
 
     gc.disable()
     try:
