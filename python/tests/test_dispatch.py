@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 
 from turboapi.plan import placement
 from turboapi.plan.dispatch import Dispatch
-from turboapi.plan.inner_call import InnerCall, behind
+from turboapi.plan.inner_call import InnerCall
 
 PATIENCE = 20
 
@@ -180,28 +180,6 @@ def test_nothing_is_left_to_collect() -> None:
         asyncio.run(run())
     finally:
         gc.enable()
-
-
-def test_behind() -> None:
-    """Through what Starlette puts around a `send` on the way to a route, and through nothing else."""
-    found: list[Any] = []
-
-    async def endpoint(scope: Any, receive: Any, send: Any) -> None:
-        found.append(behind(send))
-
-        async def wrapped(message: Any) -> None:
-            await send(message)
-
-        found.append(behind(wrapped))
-        await PlainTextResponse("a")(scope, receive, send)
-
-    app = Starlette(middleware=[Middleware(BaseHTTPMiddleware, dispatch=passes)])
-    app.router.default = endpoint
-    app.middleware_stack = app.build_middleware_stack()
-    placement.place(app)
-    asyncio.run(ask(app))
-    assert type(found[0]) is InnerCall
-    assert found[1] is None
 
 
 # Where they are put.

@@ -10,11 +10,10 @@ import math
 from asyncio import CancelledError, Future, Task, current_task
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
-from types import CodeType, FunctionType
 from typing import Any, NoReturn
 
 import anyio
-from starlette import _exception_handler, _utils
+from starlette import _utils
 from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
@@ -436,29 +435,3 @@ def is_at_hand(request: Any) -> bool:
     if request._wrapped_rcv_consumed:
         return request._is_disconnected
     return request._stream_consumed or getattr(request, "_body", None) is not None
-
-
-def behind(send: Send) -> InnerCall | None:
-    """The inner call that a `send` leads to, through what Starlette puts around it to know whether a response has begun."""
-    wrapped: Any = send
-    while type(wrapped) is FunctionType and wrapped.__code__ is SENDER_CODE and wrapped.__closure__ is not None:
-        wrapped = wrapped.__closure__[SENDER_CODE.co_freevars.index("send")].cell_contents
-    return wrapped if type(wrapped) is InnerCall else None
-
-
-def sender_code() -> CodeType | None:
-    """Of `sender` in Starlette's `wrap_app_handling_exceptions`. None where a version has it no more: then nothing is behind it."""
-    for code in _exception_handler.wrap_app_handling_exceptions.__code__.co_consts:
-        if isinstance(code, CodeType) and code.co_name == "wrapped_app":
-            return next(
-                (
-                    inner
-                    for inner in code.co_consts
-                    if isinstance(inner, CodeType) and inner.co_name == "sender" and "send" in inner.co_freevars
-                ),
-                None,
-            )
-    return None
-
-
-SENDER_CODE: Any = sender_code()
