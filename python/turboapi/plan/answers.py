@@ -29,6 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .chain import chain
 from .field import ModelField
 
 
@@ -159,17 +160,15 @@ def build_stack(app: FastAPI) -> None:
 
 def stock_layers(app: FastAPI) -> tuple[ServerErrorMiddleware, ExceptionMiddleware] | None:
     """The two layers of FastAPI's own stack that have handlers; None if there is another stack, or a stranger in it."""
-    outer = layer = app.middleware_stack
-    inner = None
-    while layer is not None and layer is not app.router:
+    outer, inner = app.middleware_stack, None
+    for layer in chain(outer):
+        if layer is app.router:
+            return None if type(outer) is not ServerErrorMiddleware or inner is None else (outer, inner)
         if not type(layer).__module__.startswith(("fastapi.", "starlette.", "turboapi.plan.")):
             return None
         if type(layer) is ExceptionMiddleware:
             inner = layer
-        layer = getattr(layer, "app", None)
-    if layer is None or type(outer) is not ServerErrorMiddleware or inner is None:
-        return None
-    return outer, inner
+    return None
 
 
 def handlers_of(app: FastAPI) -> Handlers:

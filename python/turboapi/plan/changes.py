@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from starlette.routing import Router
 
 from .. import _core
+from .chain import chain
 
 
 def _telling(name: str) -> Callable[..., Any]:
@@ -102,10 +103,10 @@ def _is_held(router: Router) -> bool:
 def _owners(app: FastAPI) -> Iterator[Any]:
     """All objects whose attributes decide which route answers, and how."""
     yield app
-    layer = app.middleware_stack
-    while layer is not None and hasattr(layer, "__dict__") and layer is not app.router:
+    for layer in chain(app.middleware_stack):
+        if layer is app.router or not hasattr(layer, "__dict__"):
+            break
         yield layer
-        layer = getattr(layer, "app", None)
     yield from _of_router(app.router, set())
 
 

@@ -30,6 +30,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import changes
+from .chain import chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +127,6 @@ class _NotUnderstood(Exception):
 
 #: As many as `_core` takes; nobody has five.
 LAYERS_MAX = 32
-#: FastAPI's own layers in a stack, and more.
-_OTHERS_MAX = 16
 
 
 def _instances(app: FastAPI) -> list[Any]:
@@ -145,12 +144,7 @@ def _instances(app: FastAPI) -> list[Any]:
         except Exception as error:
             # The app says it better, at its first request.
             raise _NotUnderstood(f"its middleware cannot be made: {type(error).__name__}") from error
-    found: list[Any] = []
-    step: Any = app.middleware_stack
-    for _ in range(LAYERS_MAX + _OTHERS_MAX):
-        if type(step) in _READERS:
-            found.append(step)
-        step = getattr(step, "app", None)
+    found = [layer for layer in chain(app.middleware_stack) if type(layer) in _READERS]
     if [type(layer) for layer in found] != declared:
         raise _NotUnderstood("the app's middleware stack was replaced")
     return found

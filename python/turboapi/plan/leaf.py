@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._core import Job, Matched
+from .chain import chain
 from .inner_call import InnerCall
 
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
@@ -26,9 +27,6 @@ KEY = "turboapi.matched"
 
 #: Where FastAPI's AsyncExitStackMiddleware has put its stack into the scope.
 EXITS_KEY = "fastapi_middleware_astack"
-
-#: Middleware that is walked through on the way to the innermost.
-DEPTH_MAX = 100
 
 #: The classes of what takes an answer whole where it is the `send`, by its `whole`.
 TAKE_WHOLE: set[type] = {InnerCall}
@@ -49,12 +47,9 @@ def place(router: Any) -> None:
 def innermost(router: Any) -> tuple[Any, str, Any] | None:
     """Who calls what looks for a route, by which attribute, and what that is now; None if there is no known way there."""
     holder, name = router, "middleware_stack"
-    for _ in range(DEPTH_MAX):
-        stands = getattr(holder, name, None)
+    for stands in chain(router.middleware_stack):
         if type(stands) is Leaf or getattr(stands, "__func__", None) is APIRouter.app:
             return holder, name, stands
-        if stands is None:
-            return None
         holder, name = stands, "app"
     return None
 
@@ -96,7 +91,7 @@ async def run(
         within: what `send` is, if it may take an answer whole (`TAKE_WHOLE`).
         asks_twice: whether the app's exception handlers are asked for what they themselves have raised, too.
     """
-    body = connection = None
+    reader = body = connection = None
     if matched.reads_body:
         reader = _Reader(receive)
         body = await reader.read()
@@ -105,10 +100,8 @@ async def run(
             return
     started = False
     try:
-        connection = Request(scope, receive, send) if matched.takes_connection else None
-        if connection is not None and body is not None:
-            connection = Request(scope, reader.again(), send)
-            await connection.body()
+        if matched.takes_connection:
+            connection = await _request(scope, receive, send, reader)
         response = matched.make_response()
         called = matched.call(scope, body, connection, response)
         if called is not None:
@@ -128,18 +121,25 @@ async def run(
         answer = Raising(error, started)
     else:
         if called is None:
-            await otherwise(scope, receive if body is None else reader.again(), send)
+            await otherwise(scope, receive if reader is None else reader.again(), send)
             return
     # A response that streams, or does something afterwards, and what was raised: with the app's exception handlers around it.
     # The first of these get the endpoint's own request, whose body was read: it could not be read once more.
     if connection is None:
-        connection = Request(scope, receive if body is None else reader.again(), send)
-        if body is not None:
-            await connection.body()
+        connection = await _request(scope, receive, send, reader)
     answer = wrap_app_handling_exceptions(answer, connection)
     if asks_twice:
         answer = wrap_app_handling_exceptions(answer, Request(scope, receive, send))
     await answer(scope, receive, after_begin(send) if started else send)
+
+
+async def _request(scope: Scope, receive: Receive, send: Send, reader: _Reader | None) -> Request:
+    """As the endpoint has it: with the body, if that was read."""
+    if reader is None:
+        return Request(scope, receive, send)
+    request = Request(scope, reader.again(), send)
+    await request.body()
+    return request
 
 
 async def _returned(job: Job) -> object:

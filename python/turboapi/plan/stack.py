@@ -17,8 +17,9 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .chain import chain
 from .inner_call import InnerCall
-from .leaf import DEPTH_MAX, KEY, TAKE_WHOLE, Leaf, Raising, after_begin, run
+from .leaf import KEY, TAKE_WHOLE, Leaf, Raising, after_begin, run
 
 #: Of FastAPI, between ServerErrorMiddleware and the app's own middleware. Without telemetry and `max_body_size` they do nothing.
 IDLE = {("fastapi.telemetry._asgi", "ExceptionTelemetryMiddleware"), ("fastapi._body_limit", "AppBodyLimitMiddleware")}
@@ -92,14 +93,12 @@ class Tail:
 
 def _place_tail(app: FastAPI) -> None:
     """In the place of the ExceptionMiddleware, if the way there is by the attribute that Starlette's own middleware has for it."""
-    outer: Any = app.middleware_stack
-    for _ in range(DEPTH_MAX):
+    for outer in chain(app.middleware_stack):
         inner = getattr(outer, "app", None)
         if type(inner) is ExceptionMiddleware:
             exits = inner.app
             if type(exits) is AsyncExitStackMiddleware and exits.app is app.router and type(app.router.middleware_stack) is Leaf:
                 outer.app = Tail(inner, app.router)
             return
-        if inner is None or type(inner) is Tail:
+        if type(inner) is Tail:
             return
-        outer = inner

@@ -85,10 +85,11 @@ class Hooks:
         # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
         self.routes = [EVERYTHING if entry.template == "" and entry.native is None else entry for entry in routes.compile_app(self._app)]
         self.layers = routes.compile_layers(self._app, self._gateway.root_path)
-        self._error_app = answers.error_app(self._app)
         if self.layers:
             self._error_app = answers.error_app(self._app, functools.partial(layers.around, self._app))
             self._respond_around = layers.around(self._app, layers.respond)
+        else:
+            self._error_app = answers.error_app(self._app)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
         self.redirect_slashes = self._app.router.redirect_slashes
