@@ -39,6 +39,9 @@ pub struct Seen {
     pub computing: Duration,
     /// Whether the thread went to sleep in it. None where nothing tells: then any time off the processor counts.
     pub has_slept: Option<bool>,
+    /// Whether it has called into its own worker's loop, from a thread. It may have waited for that, however shortly, and on the
+    /// worker's own it would fail or wait for ever.
+    pub has_called: bool,
 }
 
 impl Seen {
@@ -104,7 +107,7 @@ impl Standing {
             return false;
         }
         let mut record = self.record();
-        let is_clean = seen.waited().is_zero() && seen.computing <= budget;
+        let is_clean = seen.waited().is_zero() && seen.computing <= budget && !seen.has_called;
         record.clean = if is_clean { record.clean + 1 } else { 0 };
         if record.clean < record.clean_needed {
             return false;
@@ -160,6 +163,7 @@ mod tests {
             wall: Duration::from_micros(wall_us),
             computing: Duration::from_micros(computing_us),
             has_slept: Some(wall_us > computing_us),
+            has_called: false,
         }
     }
 
@@ -191,6 +195,7 @@ mod tests {
             (vec![seen(60, 20)], Some(32)), // off the processor, but hardly
             (vec![seen(200, 20)], None),
             (vec![Seen { has_slept: None, ..seen(200, 20) }], None),
+            (vec![Seen { has_called: true, ..seen(20, 20) }], None),
             (vec![seen(2100, 2100)], None),
             ([[seen(10, 10)].repeat(31), vec![seen(4000, 20)]].concat(), None), // a cache in front of a query
         ] {

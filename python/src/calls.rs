@@ -1,9 +1,10 @@
-//! Where a plan's `def` is called, by its standing: on the worker's own thread, or in one of its pool's.
+//! Where a `def` is called, by its standing: on the worker's own thread, or in one of its pool's.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use turboapi_core::standing::{Seen, Standing};
 use turboapi_platform::thread_time::ThreadTime;
 
 use crate::hooks::Hooks;
@@ -22,7 +23,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Calls the function here and now, in a context of its own. `clock`: since when. No loop may seem to run.
+    /// Calls a plan's function here and now, in a context of its own. `clock`: since when. No loop may seem to run.
     pub fn inline<'py>(
         &self,
         py: Python<'py>,
@@ -30,17 +31,31 @@ impl Calls {
         arguments: &mut Arguments,
         clock: Instant,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let call = || {
+            let _entered = EnteredContext::enter(copy_context(py)?)?;
+            arguments.call(plan.endpoint.bind(py), plan.names(py))
+        };
+        self.here(py, &plan.standing, clock, || plan.label.clone(), call)
+    }
+
+    /// Makes a call here and now, by which its function may lose the worker's own thread. `label` is for the log.
+    pub fn here<T>(
+        &self,
+        py: Python<'_>,
+        standing: &Standing,
+        clock: Instant,
+        label: impl FnOnce() -> String,
+        call: impl FnOnce() -> T,
+    ) -> T {
         // PERF: what the kernel knows costs 0.8 µs a call, so it is asked only of functions that were not always quick.
-        let begin = plan.standing.is_looked_at().then(ThreadTime::now);
-        let entered = EnteredContext::enter(copy_context(py)?)?;
-        let result = arguments.call(plan.endpoint.bind(py), plan.names(py));
-        drop(entered);
+        let begin = standing.is_looked_at().then(ThreadTime::now);
+        let result = call();
         match begin {
-            None => plan.standing.note_quick(clock.elapsed()),
+            None => standing.note_quick(clock.elapsed()),
             Some(begin) => {
                 let seen = seen_since(begin, clock);
-                if plan.standing.note_on_worker(&seen, self.inline_budget) {
-                    self.hooks.tell_moved(py, &plan.label, &seen);
+                if standing.note_on_worker(&seen, self.inline_budget) {
+                    self.hooks.tell_moved(py, &label(), &seen);
                 }
             }
         }
@@ -62,11 +77,10 @@ impl Calls {
         Ok(job)
     }
 
-    /// A job has come back: its function may have earned the worker's own thread.
-    pub fn note_return(&self, py: Python<'_>, job: &Job) {
-        let (Some(seen), plan) = (job.seen(), job.plan()) else { return };
-        if plan.standing.note_in_thread(&seen, self.inline_budget) {
-            self.hooks.tell_earned(py, &plan.label);
+    /// A call in a thread has come back: its function may have earned the worker's own. `label` is for the log.
+    pub fn note_return(&self, py: Python<'_>, standing: &Standing, seen: &Seen, label: impl FnOnce() -> String) {
+        if standing.note_in_thread(seen, self.inline_budget) {
+            self.hooks.tell_earned(py, &label());
         }
     }
 }

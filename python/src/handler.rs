@@ -1,6 +1,7 @@
 //! HOT PATH: a request becomes a call of a Python function, and what that returns an answer.
 //!
-//! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`).
+//! `native` is the path of a request that a plan covers; everything else goes to the app's own ASGI call (`hand_to_app`), and so does
+//! a plan that the app has middleware around (`hand_to_leaf`).
 //! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that waits to a thread (`job.rs`).
 
 use std::sync::Arc;
@@ -113,8 +114,12 @@ impl PythonHandler {
             error.write_unraisable(py, None);
         }
         for job in &jobs {
-            self.calls.note_return(py, job.get());
-            if let Err(error) = job.get().finish(py) {
+            let job = job.get();
+            let plan = job.plan();
+            if let Some(seen) = job.seen() {
+                self.calls.note_return(py, &plan.standing, &seen, || plan.label.clone());
+            }
+            if let Err(error) = job.finish(py) {
                 error.write_unraisable(py, None);
             }
         }

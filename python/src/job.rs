@@ -1,5 +1,6 @@
 //! A function's call in a thread of the worker's pool: what it takes there, how it is measured, and how it comes back.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -25,6 +26,7 @@ pub struct Doorbell(pub Arc<doorbell::Doorbell>);
 impl Doorbell {
     /// There is something for the worker to look at. Never blocks, and does not let the interpreter go.
     fn ring(&self) {
+        HAS_CALLED.set(true);
         self.0.ring();
     }
 }
@@ -167,10 +169,8 @@ impl Job {
     /// Calls the function, and tells the worker. In any thread, once.
     fn run(slf: &Bound<'_, Self>) {
         let job = slf.get();
-        let (begin, clock) = (ThreadTime::now(), Instant::now());
-        let result = job.call(slf.py());
-        let seen = seen_since(begin, clock);
-        lock(&job.state).result = Some((result, seen));
+        let done = seen_in_thread(|| job.call(slf.py()));
+        lock(&job.state).result = Some(done);
         if let Some(jobs) = &mut *lock(&job.returns.jobs) {
             jobs.push(slf.clone().unbind());
         }
@@ -218,9 +218,23 @@ impl Job {
     }
 }
 
+thread_local! {
+    /// Whether something on this thread has given the worker's loop work.
+    static HAS_CALLED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes a call in a thread that is not the worker's own, and tells what it was.
+pub fn seen_in_thread<T>(call: impl FnOnce() -> T) -> (T, Seen) {
+    HAS_CALLED.set(false);
+    let (begin, clock) = (ThreadTime::now(), Instant::now());
+    let result = call();
+    let seen = Seen { has_called: HAS_CALLED.get(), ..seen_since(begin, clock) };
+    (result, seen)
+}
+
 /// What a call on this thread was, from its begin until now.
 pub fn seen_since(begin: ThreadTime, clock: Instant) -> Seen {
     let (wall, end) = (clock.elapsed(), ThreadTime::now());
     let has_slept = begin.waits.zip(end.waits).map(|(before, after)| before != after);
-    Seen { wall, computing: end.computing.saturating_sub(begin.computing), has_slept }
+    Seen { wall, computing: end.computing.saturating_sub(begin.computing), has_slept, has_called: false }
 }

@@ -2,7 +2,8 @@
 //!
 //! A request's way through it: `serve.rs` turns the worker, `handler.rs` is called with a whole request and calls the
 //! function that `plan.rs` has prepared, `coroutine.rs` waits where that is a coroutine that suspends, `reply.rs` makes an
-//! answer of what it returned. `watchdog.rs` publishes what runs. What no plan covers goes to the app's own ASGI call through `asgi.rs`.
+//! answer of what it returned. `watchdog.rs` publishes what runs. What no plan covers goes to the app's own ASGI call through
+//! `asgi.rs`, and so does a plan within the app's middleware (`leaf.rs`).
 
 mod serve;
 mod probe;

@@ -256,7 +256,7 @@ impl<P: Platform> Serve for Server<P> {
     fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall> {
         let handler = self.handler.as_ref().ok_or_else(|| PyRuntimeError::new_err("the worker has no routes yet"))?;
         let standing = self.standings.of(function, None);
-        Ok(TaskCall::new(function, call, standing, handler))
+        Ok(TaskCall::new(function, call, standing, Arc::clone(&handler.calls), handler.asyncio.running()))
     }
 
     fn set_routes(&mut self, router: Router, mut handler: PythonHandler) {

@@ -1,27 +1,26 @@
 //! A background task's call: where it is to run, and how it was seen there. Who runs it, and when, is `turboapi/serving/background.py`.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use turboapi_core::standing::{Seen, Standing};
-use turboapi_platform::thread_time::ThreadTime;
 
-use crate::handler::PythonHandler;
-use crate::hooks::Hooks;
-use crate::job::seen_since;
+use crate::calls::Calls;
+use crate::event_loop::Running;
+use crate::job::seen_in_thread;
 use crate::mailbox::lock;
 
 /// One call of a plain function, once, by its standing.
 #[pyclass(frozen, module = "turboapi._core")]
 pub struct TaskCall {
     standing: Arc<Standing>,
-    /// A function that computes longer is one for the threads.
-    inline_budget: Duration,
     /// The worker's.
-    hooks: Arc<Hooks>,
+    calls: Arc<Calls>,
+    /// The worker's.
+    running: Arc<Running>,
     state: Mutex<State>,
 }
 
@@ -36,10 +35,15 @@ struct State {
 
 impl TaskCall {
     /// `call` is one of `function`, whose standing this is.
-    pub fn new(function: &Bound<'_, PyAny>, call: Py<PyAny>, standing: Arc<Standing>, handler: &PythonHandler) -> Self {
+    pub fn new(
+        function: &Bound<'_, PyAny>,
+        call: Py<PyAny>,
+        standing: Arc<Standing>,
+        calls: Arc<Calls>,
+        running: Arc<Running>,
+    ) -> Self {
         let state = State { function: Some(function.clone().unbind()), call: Some(call), result: None };
-        let hooks = Arc::clone(&handler.hooks);
-        Self { standing, inline_budget: handler.calls.inline_budget, hooks, state: Mutex::new(state) }
+        Self { standing, calls, running, state: Mutex::new(state) }
     }
 
     fn call(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -65,29 +69,16 @@ impl TaskCall {
         self.standing.is_on_worker()
     }
 
-    /// Calls the function, on the worker's thread.
+    /// Calls the function on the worker's thread, within a task, without a running loop and a current task, as in a thread.
     fn run_here(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let begin = self.standing.is_looked_at().then(ThreadTime::now);
-        let clock = Instant::now();
-        let result = self.call(py);
-        match begin {
-            None => self.standing.note_quick(clock.elapsed()),
-            Some(begin) => {
-                let seen = seen_since(begin, clock);
-                if self.standing.note_on_worker(&seen, self.inline_budget) {
-                    self.hooks.tell_moved(py, &self.label(py), &seen);
-                }
-            }
-        }
-        result
+        self.running
+            .without(py, || self.calls.here(py, &self.standing, Instant::now(), || self.label(py), || self.call(py)))
     }
 
     /// Calls the function, in any other thread; `result` has what comes of it.
     fn run(&self, py: Python<'_>) {
-        let (begin, clock) = (ThreadTime::now(), Instant::now());
-        let result = self.call(py);
-        let seen = seen_since(begin, clock);
-        lock(&self.state).result = Some((result, seen));
+        let done = seen_in_thread(|| self.call(py));
+        lock(&self.state).result = Some(done);
     }
 
     /// What it returned or raised in its thread. On the worker's thread, once.
@@ -95,9 +86,7 @@ impl TaskCall {
         let Some((result, seen)) = lock(&self.state).result.take() else {
             return Err(PyRuntimeError::new_err("the task has not run"));
         };
-        if self.standing.note_in_thread(&seen, self.inline_budget) {
-            self.hooks.tell_earned(py, &self.label(py));
-        }
+        self.calls.note_return(py, &self.standing, &seen, || self.label(py));
         result
     }
 

@@ -225,8 +225,6 @@ def test_from_thread_works_in_a_task(is_native):
     app, seen = make(is_native), []
 
     async def on_loop():
-        # A wait that can be seen: one that ends before its thread falls asleep is none, and earns the worker's own thread.
-        await asyncio.sleep(0.003)
         return threading.current_thread()
 
     def work():

@@ -6,7 +6,6 @@ Not here: responses of the app's own ASGI call, whose tasks AnyIO's threads have
 
 import asyncio
 import functools
-from asyncio import events, tasks
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import MethodType
@@ -73,20 +72,9 @@ class Background:
         # AnyIO's threads.
         call = self._core.task(owner_of(task.func), functools.partial(copy_context().run, task.func, *task.args, **task.kwargs))
         if call.is_for_worker:
-            self._run_here(call)
+            call.run_here()
         else:
             await self._run_in_thread(call)
-
-    def _run_here(self, call: _core.TaskCall) -> None:
-        """Without a running loop and a current task, as in a thread."""
-        # By asyncio's own functions, as 3.14 keeps both in the thread's state. The task first: it is put aside only for a loop that runs.
-        task = tasks._swap_current_task(self._loop, None)  # type: ignore[attr-defined]
-        events._set_running_loop(None)
-        try:
-            call.run_here()
-        finally:
-            events._set_running_loop(self._loop)
-            tasks._swap_current_task(self._loop, task)  # type: ignore[attr-defined]
 
     async def _run_in_thread(self, call: _core.TaskCall) -> None:
         returned = self._loop.create_future()
