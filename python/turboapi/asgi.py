@@ -1,7 +1,7 @@
 """The app's own ASGI call for one request: the protocol's messages over an `Exchange` of `_core`.
 
-What no native plan covers comes here: other ASGI apps, routes with dependencies, middleware, mounted apps, responses that stream,
-and exceptions of native handlers. Not here: lifespan (lifespan.py), WebSocket.
+What no native plan covers alone comes here: other ASGI apps, routes with dependencies, plans within an app's middleware, mounted apps,
+responses that stream, and exceptions of native handlers. Not here: lifespan (lifespan.py), WebSocket.
 Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 

@@ -6,7 +6,8 @@ itself (asgi.py).
 
 INVARIANT: a native route only has to be right where FastAPI succeeds. Any failure before the endpoint is called makes `_core` hand the
 same request to the app, which words the error. So whatever these files do not know for certain is a reason for the ASGI path, not a guess.
-FastAPI's private parts are read only to find disagreement (`_disagreement` of arguments.py), never to build a plan from.
+FastAPI's private parts are read only to find disagreement (`_disagreement` of arguments.py), never to build a plan from; but for what it
+writes into the scope for tracers (`Place.included`).
 """
 
 from __future__ import annotations
