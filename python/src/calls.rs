@@ -8,9 +8,9 @@ use turboapi_core::standing::{Seen, Standing};
 use turboapi_platform::thread_time::ThreadTime;
 
 use crate::hooks::Hooks;
-use crate::interpreter::{Arguments, EnteredContext, copy_context};
+use crate::interpreter::{EnteredContext, copy_context};
 use crate::job::{Job, Returns, Waiter, seen_since};
-use crate::plan::Plan;
+use crate::subject::{Deferred, Subject};
 
 /// One worker's.
 pub struct Calls {
@@ -23,19 +23,19 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Calls a plan's function here and now, in a context of its own. `clock`: since when. No loop may seem to run.
+    /// Makes a call here and now, in a context of its own. `clock`: since when. No loop may seem to run.
     pub fn inline<'py>(
         &self,
         py: Python<'py>,
-        plan: &Plan,
-        arguments: &mut Arguments,
+        subject: &Subject,
         clock: Instant,
+        call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let call = || {
+        let within = || {
             let _entered = EnteredContext::enter(copy_context(py)?)?;
-            arguments.call(plan.endpoint.bind(py), plan.names(py))
+            call()
         };
-        self.here(py, &plan.standing, clock, || plan.label.clone(), call)
+        self.here(py, &subject.standing, clock, || subject.label.clone(), within)
     }
 
     /// Makes a call here and now, by which its function may lose the worker's own thread. `label` is for the log.
@@ -62,18 +62,12 @@ impl Calls {
         result
     }
 
-    /// Has a thread call the function, in a copy of the present context.
-    pub fn in_thread<'py>(
-        &self,
-        py: Python<'py>,
-        plan: &Arc<Plan>,
-        arguments: &mut Arguments,
-        waiter: Waiter,
-    ) -> PyResult<Bound<'py, Job>> {
-        let arguments = arguments.take(py).into_iter().map(Bound::unbind).collect();
+    /// Has a thread make the call, in a copy of the present context.
+    pub fn in_thread<'py>(&self, py: Python<'py>, call: Deferred, waiter: Waiter) -> PyResult<Bound<'py, Job>> {
         let context = copy_context(py)?.unbind();
-        let job = Bound::new(py, Job::new(Arc::clone(plan), context, arguments, waiter, Arc::clone(&self.returns)))?;
-        self.returns.send_out(&job, &self.hooks.pool)?;
+        let pool = if call.is_limited { &self.hooks.pool } else { &self.hooks.pool_beyond };
+        let job = Bound::new(py, Job::new(call, context, waiter, Arc::clone(&self.returns)))?;
+        self.returns.send_out(&job, pool)?;
         Ok(job)
     }
 

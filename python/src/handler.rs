@@ -94,6 +94,13 @@ impl PythonHandler {
         }
     }
 
+    /// Gives the plans' parts what they call by.
+    pub fn bind_parts(&self) {
+        for part in self.routes.iter().flat_map(|route| &route.parts) {
+            part.get().bind(&self.calls, &self.asyncio.running());
+        }
+    }
+
     /// Tells exchanges what has happened to their connections. Runs Python.
     pub fn deliver(&mut self, py: Python<'_>) {
         self.notices.deliver(py, &mut self.asyncio, &self.outstanding);
@@ -109,15 +116,17 @@ impl PythonHandler {
             return;
         }
         // First the next ones, so that threads have something to do meanwhile.
-        let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1((jobs.len(),)));
+        let limited_count = jobs.iter().filter(|job| job.get().is_limited()).count();
+        let counts = (limited_count, jobs.len() - limited_count);
+        let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1(counts));
         if let Err(error) = told {
             error.write_unraisable(py, None);
         }
         for job in &jobs {
             let job = job.get();
-            let plan = job.plan();
+            let subject = job.subject();
             if let Some(seen) = job.seen() {
-                self.calls.note_return(py, &plan.standing, &seen, || plan.label.clone());
+                self.calls.note_return(py, &subject.standing, &seen, || subject.label.clone());
             }
             if let Err(error) = job.finish(py) {
                 error.write_unraisable(py, None);
@@ -239,7 +248,7 @@ impl<'py> Attached<'_, 'py> {
         if !self.is_unchanged() {
             return self.hand_to_app(request, answer);
         }
-        if plan.place.is_within_stack || plan.takes_connection {
+        if plan.is_for_leaf() {
             return self.hand_to_leaf(plan, request, answer);
         }
         if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
@@ -268,7 +277,7 @@ impl<'py> Attached<'_, 'py> {
         }
         if plan.is_coroutine {
             self.start_coroutine(plan, request, begun)
-        } else if plan.standing.is_on_worker() {
+        } else if plan.subject.standing.is_on_worker() {
             self.call_inline(plan).map(Some)
         } else {
             self.start_in_thread(plan, request, begun).map(|()| None)
@@ -294,7 +303,9 @@ impl<'py> Attached<'_, 'py> {
     fn call_inline(&mut self, plan: &Plan) -> PyResult<Bound<'py, PyAny>> {
         self.handler.asyncio.hide(self.py)?;
         let clock = self.handler.start_clock();
-        self.handler.calls.inline(self.py, plan, &mut self.handler.arguments, clock)
+        let (py, handler) = (self.py, &mut *self.handler);
+        let call = || handler.arguments.call(plan.endpoint.bind(py), plan.names(py));
+        handler.calls.inline(py, &plan.subject, clock, call)
     }
 
     /// A `def` function in a thread.
@@ -303,7 +314,8 @@ impl<'py> Attached<'_, 'py> {
         self.handler.asyncio.show(py)?;
         let done = Py::new(py, self.completion(plan, request, begun))?;
         let waiter = Waiter::Request(done.clone_ref(py));
-        match self.handler.calls.in_thread(py, plan, &mut self.handler.arguments, waiter) {
+        let call = plan.deferred(py, &mut self.handler.arguments);
+        match self.handler.calls.in_thread(py, call, waiter) {
             Ok(job) => {
                 self.handler.outstanding.suspend(request.id, job.into_any().unbind(), done);
                 Ok(())

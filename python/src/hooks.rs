@@ -20,7 +20,9 @@ pub struct Hooks {
     pub http_response: Py<PyAny>,
     /// `pool(job)`: has a job run in a thread.
     pub pool: Py<PyAny>,
-    /// `returned(count)`: so many jobs have come back.
+    /// `pool_beyond(job)`: the same at once, however many run.
+    pub pool_beyond: Py<PyAny>,
+    /// `returned(count, beyond_count)`: so many jobs have come back, and so many of those beyond.
     pub returned: Py<PyAny>,
     /// `moved(label, seconds, waited, computing)`: a function has lost the worker's own thread, by a call of these seconds.
     pub moved: Py<PyAny>,
@@ -108,6 +110,7 @@ impl Hooks {
             raised: hook("raised")?,
             http_response: hook("http_response")?,
             pool: hook("pool")?,
+            pool_beyond: hook("pool_beyond")?,
             returned: hook("returned")?,
             moved: hook("moved")?,
             earned: hook("earned")?,

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 use turboapi_core::standing::Seen;
 use turboapi_platform::doorbell;
 use turboapi_platform::thread_time::ThreadTime;
@@ -16,7 +17,7 @@ use turboapi_platform::thread_time::ThreadTime;
 use crate::coroutine::Completion;
 use crate::interpreter::{Arguments, EnteredContext};
 use crate::mailbox::lock;
-use crate::plan::Plan;
+use crate::subject::{Deferred, Subject};
 
 /// Wakes a worker from another thread: the loop's `_write_to_self`.
 #[pyclass(frozen, module = "turboapi._core")]
@@ -79,7 +80,8 @@ impl Returns {
 /// One call. Made by the worker, run by a thread, taken apart by the worker.
 #[pyclass(frozen, module = "turboapi._core")]
 pub struct Job {
-    plan: Arc<Plan>,
+    subject: Arc<Subject>,
+    is_limited: bool,
     waiter: Waiter,
     returns: Arc<Returns>,
     state: Mutex<State>,
@@ -96,25 +98,28 @@ pub enum Waiter {
 struct State {
     /// A copy of the worker's, for this call.
     context: Option<Py<PyAny>>,
+    callable: Option<Py<PyAny>>,
     arguments: Vec<Py<PyAny>>,
+    names: Option<Py<PyTuple>>,
     result: Option<(PyResult<Py<PyAny>>, Seen)>,
 }
 
 impl Job {
     /// For a thread to run. `context` is entered by nobody else.
-    pub fn new(
-        plan: Arc<Plan>,
-        context: Py<PyAny>,
-        arguments: Vec<Py<PyAny>>,
-        waiter: Waiter,
-        returns: Arc<Returns>,
-    ) -> Self {
-        Self { plan, waiter, returns, state: Mutex::new(State { context: Some(context), arguments, result: None }) }
+    pub fn new(call: Deferred, context: Py<PyAny>, waiter: Waiter, returns: Arc<Returns>) -> Self {
+        let Deferred { subject, callable, arguments, names, is_limited } = call;
+        let state = State { context: Some(context), callable: Some(callable), arguments, names, result: None };
+        Self { subject, is_limited, waiter, returns, state: Mutex::new(state) }
     }
 
-    /// The route's.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// Whose standing it counts for.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Whether it had a place among those of which only so many run at once.
+    pub fn is_limited(&self) -> bool {
+        self.is_limited
     }
 
     /// How its call was seen; None if it was never made.
@@ -146,11 +151,11 @@ impl Job {
     }
 
     fn call(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (context, values) = {
+        let (context, callable, values, names) = {
             let mut state = lock(&self.state);
-            (state.context.take(), std::mem::take(&mut state.arguments))
+            (state.context.take(), state.callable.take(), std::mem::take(&mut state.arguments), state.names.take())
         };
-        let Some(context) = context else {
+        let (Some(context), Some(callable)) = (context, callable) else {
             return Err(PyRuntimeError::new_err("a job is run once"));
         };
         let mut arguments = Arguments::default();
@@ -158,7 +163,7 @@ impl Job {
             arguments.push(value.into_bound(py));
         }
         let entered = EnteredContext::enter(context.into_bound(py))?;
-        let result = arguments.call(self.plan.endpoint.bind(py), self.plan.names(py));
+        let result = arguments.call(callable.bind(py), names.as_ref().map(|names| names.bind(py)));
         drop(entered);
         result.map(Bound::unbind)
     }
@@ -196,6 +201,7 @@ impl Job {
         // The lock is held for moments only, and never while Python runs; a collection that comes then sees it next time.
         if let Ok(state) = self.state.try_lock() {
             visit.call(&state.context)?;
+            visit.call(&state.callable)?;
             for argument in &state.arguments {
                 visit.call(argument)?;
             }
@@ -212,7 +218,7 @@ impl Job {
     fn __clear__(&self) {
         let state = {
             let mut state = lock(&self.state);
-            (state.context.take(), std::mem::take(&mut state.arguments), state.result.take())
+            (state.context.take(), state.callable.take(), std::mem::take(&mut state.arguments), state.result.take())
         };
         drop(state); // Outside of the lock: the end of an object may run any Python code.
     }

@@ -132,6 +132,12 @@ impl Matched {
         self.parts.plan.takes_connection
     }
 
+    /// Whether the function sends the answer by an argument.
+    #[getter]
+    fn is_staged(&self) -> bool {
+        self.parts.plan.is_staged
+    }
+
     /// A `Response` as an argument, for `call` and `answer`; None: there is no such argument.
     fn make_response<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.parts.plan.make_response(py)
@@ -139,13 +145,14 @@ impl Matched {
 
     /// Calls the function, with arguments from the request as the scope has it now. None: it is not for the plan, and nothing has
     /// happened. Else `("value", result)`, `("awaitable", coroutine)` or `("job", job)`.
-    #[pyo3(signature = (scope, body, connection, response))]
+    #[pyo3(signature = (scope, body, connection, response, respond))]
     fn call<'py>(
         &self,
         scope: &Bound<'py, PyDict>,
         body: Option<&Bound<'py, PyBytes>>,
         connection: Option<Bound<'py, PyAny>>,
         response: Option<Bound<'py, PyAny>>,
+        respond: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
         let py = scope.py();
         let Parts { plan, calls, running, params, .. } = &self.parts;
@@ -156,18 +163,19 @@ impl Matched {
             return Ok(None);
         }
         self.mark(scope)?;
-        for further in [connection, response].into_iter().flatten() {
+        for further in [connection, response, respond].into_iter().flatten() {
             arguments.push(further);
         }
         if plan.is_coroutine {
             return Ok(Some(("awaitable", arguments.call(plan.endpoint.bind(py), plan.names(py))?)));
         }
-        if plan.standing.is_on_worker() {
-            let value = running.without(py, || calls.inline(py, plan, &mut arguments, Instant::now()))?;
+        if plan.subject.standing.is_on_worker() {
+            let call = || arguments.call(plan.endpoint.bind(py), plan.names(py));
+            let value = running.without(py, || calls.inline(py, &plan.subject, Instant::now(), call))?;
             return Ok(Some(("value", value)));
         }
         let waiter = Waiter::Task(running.future(py)?.unbind());
-        Ok(Some(("job", calls.in_thread(py, plan, &mut arguments, waiter)?.into_any())))
+        Ok(Some(("job", calls.in_thread(py, plan.deferred(py, &mut arguments), waiter)?.into_any())))
     }
 
     /// What becomes of the function's value: `(status, header pairs, body)`, or a response that has to be called.

@@ -12,15 +12,17 @@ mod router;
 mod task;
 mod handler;
 mod notices;
+mod table;
 mod leaf;
+mod part;
 mod calls;
 mod job;
 mod coroutine;
 mod asgi;
 mod reply;
 mod layers;
-mod table;
 mod plan;
+mod subject;
 mod fields;
 mod json;
 mod event_loop;
@@ -57,6 +59,8 @@ mod _core {
     use super::limits::{Limit, connections_max, declared_limits};
     #[pymodule_export]
     use super::memory::{give_back_memory, resident_bytes};
+    #[pymodule_export]
+    use super::part::Part;
     #[pymodule_export]
     use super::probe::probe_backend;
     #[pymodule_export]

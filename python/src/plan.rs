@@ -4,20 +4,19 @@
 //! words an error. Whatever does not convert goes to the app's own ASGI call, which says so as FastAPI does.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use turboapi_core::http::cookie;
 use turboapi_core::http::target::query_pairs;
 use turboapi_core::request::Request;
-use turboapi_core::standing::Standing;
 
 use crate::fields;
 use crate::interpreter::Arguments;
+use crate::subject::{Deferred, Role, Standings, Subject};
 
 /// One route, compiled.
 pub struct Plan {
@@ -35,14 +34,16 @@ pub struct Plan {
     pub encode: Py<PyAny>,
     /// Makes a response of a value and of the `Response` that the function was given, which has said something of it.
     pub respond: Py<PyAny>,
-    /// Method and path, for the log.
-    pub label: String,
-    /// Where the function runs, if it is no coroutine.
-    pub standing: Arc<Standing>,
+    /// Where the function runs, if it is no coroutine, and what the log calls it: method and path.
+    pub subject: Arc<Subject>,
     /// What the request meets on its way to the function.
     pub place: Place,
     /// Whether one of the arguments is the request itself.
     pub takes_connection: bool,
+    /// Whether the function itself has the answer sent, by an argument, as it has something to do after that.
+    pub is_staged: bool,
+    /// What the app wants called in the place of its dependencies: then the plan is not for it.
+    overrides: Option<Py<PyDict>>,
     parameters: Vec<Parameter>,
     body: Option<Body>,
     /// Makes the `Response` that is an argument, empty.
@@ -104,44 +105,6 @@ struct Body {
     validate: Py<PyAny>,
 }
 
-/// Where each function of one worker runs: two routes of the same function know of each other, and a table that is read anew
-/// forgets nothing. INVARIANT: at most [`STANDINGS_MIN`] more than twice the functions that live, as a background task may be a new
-/// one for each request.
-#[derive(Default)]
-pub struct Standings {
-    known: HashMap<Function, (Py<PyWeakrefReference>, Arc<Standing>)>,
-    /// As many that lived when those that did not were last let go.
-    living_count: usize,
-}
-
-/// Its address, and what its route has decided.
-type Function = (usize, Option<bool>);
-
-/// So many are kept without a look at whether they live.
-const STANDINGS_MIN: usize = 64;
-
-impl Standings {
-    /// That of a function. `blocking`: what its route has decided. One that takes no weak reference has a fresh one each time.
-    pub fn of(&mut self, function: &Bound<'_, PyAny>, blocking: Option<bool>) -> Arc<Standing> {
-        let (py, key) = (function.py(), (function.as_ptr() as usize, blocking));
-        // Another one may have come to stand at its address.
-        if let Some((known, standing)) = self.known.get(&key)
-            && known.bind(py).upgrade().is_some_and(|known| known.is(function))
-        {
-            return Arc::clone(standing);
-        }
-        let standing = Arc::new(Standing::new(blocking));
-        if let Ok(known) = PyWeakrefReference::new(function) {
-            if self.known.len() >= 2 * self.living_count + STANDINGS_MIN {
-                self.known.retain(|_, (known, _)| known.bind(py).upgrade().is_some());
-                self.living_count = self.known.len();
-            }
-            self.known.insert(key, (known.unbind(), Arc::clone(&standing)));
-        }
-        standing
-    }
-}
-
 /// The request is not for the plan: the app's own ASGI call has it. Nothing has happened yet.
 #[derive(Debug)]
 pub struct HandOver;
@@ -174,15 +137,20 @@ impl Plan {
         let response: Option<String> = fields::value(route, "response")?;
         let takes_connection = connection.is_some();
         let make_response = if response.is_some() { hook("make_response")? } else { None };
+        let is_staged = fields::value(route, "is_staged")?;
         names.extend(connection);
         names.extend(response);
+        if is_staged {
+            names.push("respond".to_owned());
+        }
         // Interned, as the interpreter compares names by identity first.
         let names: Vec<_> = names.iter().map(|name| PyString::intern(py, name)).collect();
         let is_coroutine = fields::value(route, "is_coroutine")?;
-        let endpoint = fields::object(route, "endpoint")?.unbind();
-        let standing = standings.of(endpoint.bind(py), fields::value(route, "blocking")?);
+        let role = if fields::value(route, "is_composed")? { Role::Composed } else { Role::Whole };
+        let standing = standings.of(&fields::object(route, "owner")?, fields::value(route, "blocking")?, role);
+        let label = fields::value(route, "label")?;
         Ok(Self {
-            endpoint,
+            endpoint: fields::object(route, "endpoint")?.unbind(),
             is_coroutine,
             status: fields::value::<Option<u16>>(route, "status_code")?.unwrap_or(200),
             render: hook("render")?,
@@ -191,9 +159,10 @@ impl Plan {
             respond: fields::object(route, "respond")?.unbind(),
             place: Place::new(&fields::object(route, "place")?)?,
             takes_connection,
+            is_staged,
+            overrides: fields::value(route, "overrides")?,
             make_response,
-            label: fields::value(route, "label")?,
-            standing,
+            subject: Arc::new(Subject { standing, label }),
             parameters,
             body,
             names: if names.is_empty() { None } else { Some(PyTuple::new(py, names)?.unbind()) },
@@ -212,7 +181,12 @@ impl Plan {
 
     /// Whether its request is for the plan only when its body is complete. What stands around a plan may answer before.
     pub fn wants_whole_body(&self) -> bool {
-        self.reads_body() && !self.place.is_within_stack && !self.takes_connection
+        self.reads_body() && !self.is_for_leaf()
+    }
+
+    /// Whether it needs more than the request as Rust has it: what stands around it, a `Request`, or somebody who sends its answer.
+    pub fn is_for_leaf(&self) -> bool {
+        self.place.is_within_stack || self.takes_connection || self.is_staged
     }
 
     /// The `Response` that is an argument, empty; None: there is no such argument.
@@ -220,9 +194,20 @@ impl Plan {
         self.make_response.as_ref().map(|make| make.bind(py).call0()).transpose()
     }
 
-    /// Names of the arguments: of those that `fill` makes, then of the connection and the `Response`.
+    /// Names of the arguments: of those that `fill` makes, then of the connection, the `Response` and what sends the answer.
     pub fn names<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyTuple>> {
         self.names.as_ref().map(|names| names.bind(py))
+    }
+
+    /// Its call, for a thread. Takes the arguments.
+    pub fn deferred(&self, py: Python<'_>, arguments: &mut Arguments) -> Deferred {
+        Deferred {
+            subject: Arc::clone(&self.subject),
+            callable: self.endpoint.clone_ref(py),
+            arguments: arguments.take(py).into_iter().map(Bound::unbind).collect(),
+            names: self.names.as_ref().map(|names| names.clone_ref(py)),
+            is_limited: true,
+        }
     }
 
     /// Fills `arguments` from the request.
@@ -235,6 +220,9 @@ impl Plan {
     }
 
     fn try_fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), HandOver> {
+        if self.overrides.as_ref().is_some_and(|overrides| !overrides.bind(py).is_empty()) {
+            return Err(HandOver);
+        }
         for parameter in &self.parameters {
             arguments.push(parameter.value(py, request)?);
         }

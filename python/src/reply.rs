@@ -189,7 +189,8 @@ fn noted(plan: &Plan, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
         // An exception that is raised again and again gets one note.
         if !exception.hasattr(intern!(py, "__notes__"))? {
             let class = value.get_type().fully_qualified_name()?;
-            let note = format!("{} returned a value of type {class} that could not be made an answer", plan.label);
+            let note =
+                format!("{} returned a value of type {class} that could not be made an answer", plan.subject.label);
             exception.call_method1(intern!(py, "add_note"), (note,))?;
         }
         Ok(())

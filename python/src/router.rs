@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use turboapi_core::router::{Match, Params};
 
-use crate::plan::Standings;
+use crate::subject::Standings;
 use crate::table::Table;
 
 /// A route table that is not served.

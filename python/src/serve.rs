@@ -31,9 +31,9 @@ use crate::job::{self, Returns};
 use crate::layers::Layers;
 use crate::limits::limits_from;
 use crate::mailbox::Message;
-use crate::plan::Standings;
 use crate::probe::choose;
 use crate::reply::ResponseTypes;
+use crate::subject::{Role, Standings};
 use crate::table::Table;
 use crate::task::TaskCall;
 use crate::watchdog::Activity;
@@ -255,7 +255,7 @@ impl<P: Platform> Serve for Server<P> {
 
     fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall> {
         let handler = self.handler.as_ref().ok_or_else(|| PyRuntimeError::new_err("the worker has no routes yet"))?;
-        let standing = self.standings.of(function, None);
+        let standing = self.standings.of(function, None, Role::Whole);
         Ok(TaskCall::new(function, call, standing, Arc::clone(&handler.calls), handler.asyncio.running()))
     }
 
@@ -270,6 +270,9 @@ impl<P: Platform> Serve for Server<P> {
                 present.around = None;
             }
             None => self.handler = Some(handler),
+        }
+        if let Some(handler) = &self.handler {
+            handler.bind_parts();
         }
     }
 

@@ -7,7 +7,9 @@ use pyo3::prelude::*;
 use turboapi_core::router::{RouteId, RouteKind, RouteSpec, Router};
 
 use crate::fields;
-use crate::plan::{Plan, Standings};
+use crate::part::Part;
+use crate::plan::Plan;
+use crate::subject::Standings;
 
 /// Which route a request is for, and what is to be done about it.
 pub struct Table {
@@ -21,6 +23,8 @@ pub struct Table {
 pub struct Route {
     /// None: the app's own ASGI call answers.
     pub plan: Option<Arc<Plan>>,
+    /// The functions that the plan's own calls by their standing.
+    pub parts: Vec<Py<Part>>,
     /// Its own limit of a body.
     pub body_bytes_max: Option<u64>,
 }
@@ -57,15 +61,20 @@ fn read_spec(entry: &Bound<'_, PyAny>) -> PyResult<RouteSpec> {
 }
 
 fn read_route(index: usize, entry: &Bound<'_, PyAny>, router: &Router, standings: &mut Standings) -> PyResult<Route> {
+    let mut parts: Vec<Py<Part>> = Vec::new();
     let plan = match fields::optional(entry, "native")? {
         None => None,
         Some(native) => {
             let id = RouteId(u32::try_from(index).map_err(|error| PyValueError::new_err(error.to_string()))?);
             let names: Vec<&str> = router.parameters(id).iter().map(|parameter| parameter.name.as_str()).collect();
+            parts = fields::value(&native, "parts")?;
+            for part in &parts {
+                part.get().settle(entry.py(), standings);
+            }
             Some(Arc::new(Plan::new(&native, &names, standings)?))
         }
     };
-    Ok(Route { plan, body_bytes_max: fields::value(entry, "body_bytes_max")? })
+    Ok(Route { plan, parts, body_bytes_max: fields::value(entry, "body_bytes_max")? })
 }
 
 /// Says of an error which entry it is in.

@@ -383,7 +383,7 @@ IN = re.escape("entry 1 of the route table ('/users/{id}'): ")
         (compiled()._replace(kind=None), TypeError, IN + "kind of Entry is None: "),
         (compiled()._replace(methods=(1,)), TypeError, IN + r"methods of Entry is \(1,\): "),
         (compiled()._replace(body_bytes_max=-1), TypeError, IN + "body_bytes_max of Entry is -1: "),
-        (compiled()._replace(native=object()), TypeError, IN + "object has no parameters$"),
+        (compiled()._replace(native=object()), TypeError, IN + "object has no parts$"),
         (compiled()[:4], TypeError, "entry 1 of the route table: tuple has no kind$"),
         (parameter(source="body"), ValueError, IN + 'source is "body", allowed are path, query, header and cookie$'),
         (parameter(kind="date"), ValueError, IN + 'kind of value is "date", allowed are str, int, float, bool and validator$'),

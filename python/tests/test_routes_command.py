@@ -14,7 +14,7 @@ from turboapi.testing import TestServer
 
 APP = """
 import contextlib
-from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Form, Request, WebSocket
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -32,6 +32,7 @@ async def failing(app):
     yield
 
 async def late(): ...
+def form(a: str = Form()): ...
 
 app = TurboAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 router, sub = APIRouter(prefix="/v1"), FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -45,7 +46,7 @@ def in_threads(): ...
 @app.get("/worker", blocking=False)
 def on_worker(): ...
 @app.get("/depends")
-def depends(found=Depends(late)): ...
+def depends(found=Depends(form)): ...
 @app.get("/request")
 def request(request: Request): ...
 @app.websocket("/ws")
@@ -68,7 +69,7 @@ ROWS = [
     ("/users/{id}", ["GET"], "user", "learned", ""),
     ("/threads", ["GET"], "in_threads", "threads", ""),
     ("/worker", ["GET"], "on_worker", "worker", ""),
-    ("/depends", ["GET"], "depends", None, "Depends"),
+    ("/depends", ["GET"], "depends", None, "dependencies: form: a: declared by Form"),
     ("/request", ["GET"], "request", "learned", ""),
     ("/ws", ["WEBSOCKET"], "ws", None, "WebSocket"),
     ("/v1/items", ["POST"], "items", "loop", ""),
@@ -182,8 +183,9 @@ REASONS = {
     "telemetry is switched on": "leave it out",
     "the app has a root_path": "--root-path",
     "the app has a max_body_size": "body_bytes_max",
-    "dependencies": "Depends",
-    "x: Depends": "Depends",
+    "dependencies: max_concurrency": "max_concurrency",
+    "dependencies: a dependant has x, which is not known": "version of FastAPI",
+    "dependencies: form: a: declared by Form": "forms",
     "x: Request": "as parameters",
     "generator: the answer is a stream": "stream",
     "server-sent events": "stream",

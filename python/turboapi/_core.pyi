@@ -151,9 +151,12 @@ class Matched:
     @property
     def takes_connection(self) -> bool:
         """Whether an argument is the request."""
+    @property
+    def is_staged(self) -> bool:
+        """Whether the function sends the answer itself, by an argument."""
     def make_response(self) -> Any:
         """A `Response` as an argument, for `call` and `answer`; None: there is no such argument."""
-    def call(self, scope: dict[str, Any], body: bytes | None, connection: Any, response: Any) -> tuple[str, Any] | None:
+    def call(self, scope: dict[str, Any], body: bytes | None, connection: Any, response: Any, respond: Any) -> tuple[str, Any] | None:
         """Calls the function, with arguments from the request as the scope has it now.
 
         Returns:
@@ -165,6 +168,23 @@ class Matched:
 
         Raises what FastAPI would have raised.
         """
+
+@final
+class Part:
+    """A plain function that a composed one calls: by its own standing, on the worker's thread or in another.
+
+    Args:
+        function: whose standing it is.
+        label: its name in the log.
+        blocking: what its route has decided about it.
+        is_end: whether its calls are those after the `yield` of a generator. They run however many others do.
+    """
+
+    def __init__(self, function: Callable[..., Any], label: str, blocking: bool | None, is_end: bool) -> None: ...
+    def __call__(self, **arguments: Any) -> Any:
+        """Calls the function, from a task of the worker's loop: what it returns, or the `Job` of a thread that calls it."""
+    def run(self, callable: Callable[[], Any]) -> Any:
+        """Calls something else that stands for a call of the function."""
 
 @final
 class TaskCall:

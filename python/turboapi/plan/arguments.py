@@ -1,7 +1,7 @@
-"""What an endpoint's arguments are made of: the head of a request, or its JSON body.
+"""What the arguments of an endpoint, or of a dependency, are made of: the head of a request, or its JSON body.
 
-Here: a signature becomes `Parameter`s and a `Body`, as FastAPI's `analyze_param` reads it, or the reason why it is not for a plan.
-Not here: their conversion per request (python/src/plan.rs).
+Here: a signature becomes `Parameter`s, a `Body` and dependencies, as FastAPI's `analyze_param` reads it, or the reason why it is not for
+a plan. Not here: what dependencies need themselves (dependencies.py), and the conversion per request (python/src/plan.rs).
 """
 
 from __future__ import annotations
@@ -65,36 +65,62 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An argument that says nothing of its own: the request itself, or a response whose status and headers count."""
+    """An argument that says nothing of its own: the request itself, a response whose status and headers count, OAuth2's scopes."""
 
     name: str
-    kind: Literal["connection", "response"]
+    kind: Literal["connection", "response", "scopes"]
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """All arguments of an endpoint."""
+    """All arguments of a callable."""
 
     parameters: tuple[Parameter, ...]
-    body: Body | None
-    connection: str | None
-    """Name of the argument that is the request (`Request` or `HTTPConnection`)."""
-    response: str | None
-    """Name of the argument that is an empty `Response`."""
+    bodies: tuple[Body, ...]
+    given: dict[str, str]
+    """The names of those that say nothing of their own, by `Given.kind`."""
+    depends: tuple[tuple[str, params.Depends], ...]
+    """Names and declarations of those that come from dependencies, each with its callable."""
 
 
-def read_arguments(context: Any) -> Arguments | str:
-    """All arguments of a route's endpoint, or why they are not for a plan. `context` is FastAPI's of the route."""
-    endpoint = context.endpoint
-    path_names = set(context.param_convertors)
-    signature = inspect.signature(endpoint, eval_str=True)
+def signature_of(call: Callable[..., Any]) -> inspect.Signature:
+    """A signature whose annotations of arguments are values. What a function returns need not be one: FastAPI's `_get_signature`.
+
+    Raises:
+        NameError: an annotation names what its module does not have.
+    """
+    try:
+        return inspect.signature(call, eval_str=True)
+    except NameError:
+        signature = inspect.signature(call)
+    names = getattr(inspect.unwrap(call), "__globals__", {})
+
+    def evaluated(argument: inspect.Parameter) -> inspect.Parameter:
+        text = argument.annotation
+        return argument.replace(annotation=eval(text, names)) if isinstance(text, str) else argument
+
+    return signature.replace(parameters=[evaluated(argument) for argument in signature.parameters.values()])
+
+
+def read_callable(call: Callable[..., Any], path_convertors: Mapping[str, Any]) -> Arguments | str:
+    """All arguments of an endpoint or a dependency, or why they are not for a plan.
+
+    Args:
+        path_convertors: Starlette's, by the names in the route's path.
+    """
+    path_names = set(path_convertors)
     parameters: list[Parameter] = []
     bodies: list[Body] = []
+    depends: list[tuple[str, params.Depends]] = []
     given: dict[str, str] = {}
-    for argument in signature.parameters.values():
-        read = _read_argument(argument, path_names)
+    for argument in signature_of(call).parameters.values():
+        declared = _depends(argument)
+        read = declared or _read_argument(argument, path_names)
         if isinstance(read, str):
             return f"{argument.name}: {read}"
+        if isinstance(read, params.Depends):
+            depends.append((argument.name, read))
+            continue
         if isinstance(read, Body):
             bodies.append(read)
             continue
@@ -106,35 +132,46 @@ def read_arguments(context: Any) -> Arguments | str:
         if read.source == "path":
             if read.wire_name not in path_names:
                 return f"{argument.name}: not in the path"
-            read = _converted(read, context.param_convertors[read.wire_name])
+            read = _converted(read, path_convertors[read.wire_name])
         parameters.append(read)
-    if len(bodies) > 1:
-        return "several body parameters"
-    connection, response = given.get("connection"), given.get("response")
-    arguments = Arguments(tuple(parameters), bodies[0] if bodies else None, connection, response)
-    return _disagreement(context, parameters, bodies, arguments) or arguments
+    return Arguments(tuple(parameters), tuple(bodies), given, tuple(depends))
 
 
-def _disagreement(context: Any, parameters: Sequence[Parameter], bodies: Sequence[Body], arguments: Arguments) -> str:
+def _depends(argument: inspect.Parameter) -> params.Depends | str | None:
+    """The dependency that an argument is for; None: it is for none."""
+    annotation = argument.annotation
+    if is_typealiastype(annotation):
+        annotation = annotation.__value__
+    is_annotated = typing.get_origin(annotation) is typing.Annotated
+    extras = annotation.__metadata__ if is_annotated else ()
+    found = [extra for extra in (*extras, argument.default) if isinstance(extra, params.Depends)]
+    if not found:
+        return None
+    if len(found) > 1 or any(isinstance(extra, params.Param | params.Body) for extra in (*extras, argument.default)):
+        return "several declarations with a Depends"
+    if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
+        return f"{argument.kind.description} argument"
+    if found[0].dependency is not None:
+        return found[0]
+    return dataclasses.replace(found[0], dependency=typing.get_args(annotation)[0] if is_annotated else annotation)
+
+
+def disagreement(call: Callable[..., Any], dependant: Any, arguments: Arguments) -> str:
     """What FastAPI itself made of the signature, where it lets us see it, has to be the same."""
-    dependant = getattr(context, "dependant", None)
-    if dependant is None:
-        return ""
-    if dependant.call is not context.endpoint:
+    if dependant.call is not call:
         return "the endpoint was wrapped after it was registered"
-    if dependant.dependencies:
-        return "dependencies"
     for source in typing.get_args(Source):
-        ours = {parameter.name: parameter.wire_name for parameter in parameters if parameter.source == source}
+        ours = {parameter.name: parameter.wire_name for parameter in arguments.parameters if parameter.source == source}
         theirs = {field.name: field.validation_alias or field.alias for field in getattr(dependant, f"{source}_params")}
         if source == "header":
             theirs = {name: alias.lower() for name, alias in theirs.items()}
         if ours != theirs:
             return f"{source} parameters are read as {theirs}"
-    if [body.name for body in bodies] != [field.name for field in dependant.body_params]:
+    if [body.name for body in arguments.bodies] != [field.name for field in dependant.body_params]:
         return "body parameters are read in another way"
-    theirs = {getattr(dependant, f"{kind}_param_name") for kind in ("request", "http_connection", "response")} - {None}
-    if theirs != {arguments.connection, arguments.response} - {None}:
+    names = ("request", "http_connection", "response", "background_tasks", "security_scopes")
+    theirs = {getattr(dependant, f"{kind}_param_name") for kind in names} - {None}
+    if theirs != set(arguments.given.values()):
         return f"request and response are the arguments {sorted(theirs)}"
     return ""
 
@@ -153,6 +190,8 @@ def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Paramet
             return Given(argument.name, "connection")
         if argument.annotation is Response:
             return Given(argument.name, "response")
+        if argument.annotation is SecurityScopes:
+            return Given(argument.name, "scopes")
     declared = _declaration(argument, path_names)
     if isinstance(declared, str):
         return declared
@@ -185,8 +224,6 @@ def _declaration(argument: inspect.Parameter, path_names: set[str]) -> tuple[Fie
     extras = annotation.__metadata__ if is_annotated else ()
     bare = typing.get_args(annotation)[0] if is_annotated else annotation
     default = argument.default
-    if isinstance(default, params.Depends) or any(isinstance(extra, params.Depends) for extra in extras):
-        return "Depends"
     if _is_subclass(bare, _SPECIAL):
         return bare.__name__
     infos = [extra for extra in extras if isinstance(extra, FieldInfo)]

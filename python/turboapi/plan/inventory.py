@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def _name_of(context: Any) -> str:
 
 
 def _runs(native: NativeRoute) -> Runs:
-    if native.is_coroutine:
+    if inspect.iscoroutinefunction(native.owner):
         return "loop"
     return "learned" if native.blocking is None else "threads" if native.blocking else "worker"
 
@@ -130,7 +131,8 @@ REMEDIES = (
     (r"the app has a root_path", "leave root_path out of FastAPI(...) and give it to the server: --root-path"),
     (r"the app has debug=True.*", "serve the app without debug, as in production"),
     (r".*max_body_size", "give the limit to the server instead: body_bytes_max, of `TurboAPI` routes or of the server"),
-    (r"(.*: )?(dependencies|Depends)", "do without Depends, also of its router and app; turboapi does not compile dependencies yet"),
+    (r"dependencies: .*max_concurrency", "leave max_concurrency out of its dependencies"),
+    (r"dependencies: .*is not known", "keep to a version of FastAPI that turboapi knows"),
     (r"mounted app", "move its routes into the app, by include_router, if it is FastAPI"),
     (r"Starlette route", "declare it by @app.get and its sisters; FastAPI's docs pages stay as they are"),
     (r"generator.*|server-sent events", "a stream is the app's own: only whole answers are native"),

@@ -12,14 +12,15 @@ import threading
 from collections import deque
 from typing import Any
 
-import anyio
+from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRouter
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .._core import Job, Matched
+from .._core import Matched
 from .chain import chain
+from .ends import returned
 from .inner_call import InnerCall
 
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
@@ -98,27 +99,25 @@ async def run(
         if body is None:
             await otherwise(scope, reader.again(), send)
             return
-    started = False
+    stage = None
     try:
         if matched.takes_connection:
             connection = await _request(scope, receive, send, reader)
-        response = matched.make_response()
-        called = matched.call(scope, body, connection, response)
+        stage = Stage(matched, scope, receive, send, within)
+        called = matched.call(scope, body, connection, stage.response, stage if matched.is_staged else None)
         if called is not None:
             kind, value = called
             if kind != "value":
-                value = await (value if kind == "awaitable" else _returned(value))
-            answer = matched.answer(value, response)
+                value = await (value if kind == "awaitable" else returned(value))
+            if matched.is_staged:
+                stage.check()
+                return
+            answer = stage.make(value)
             if type(answer) is tuple:
-                status, headers, data = answer
-                started = True
-                if within is not None and within.whole(status, headers, data):
-                    return
-                await send({"type": "http.response.start", "status": status, "headers": headers})
-                await send({"type": "http.response.body", "body": data})
+                await stage.send(answer)
                 return
     except Exception as error:
-        answer = Raising(error, started)
+        answer = Raising(error, stage is not None and stage.has_started)
     else:
         if called is None:
             await otherwise(scope, receive if reader is None else reader.again(), send)
@@ -130,7 +129,56 @@ async def run(
     answer = wrap_app_handling_exceptions(answer, connection)
     if asks_twice:
         answer = wrap_app_handling_exceptions(answer, Request(scope, receive, send))
-    await answer(scope, receive, after_begin(send) if started else send)
+    await answer(scope, receive, after_begin(send) if stage is not None and stage.has_started else send)
+
+
+class Stage:
+    """Sends the answer to one request. What has something to do after that is given it as `respond`.
+
+    Args:
+        within: what `send` is, if it may take an answer whole (`TAKE_WHOLE`).
+    """
+
+    __slots__ = ("_matched", "_receive", "_scope", "_send", "_within", "has_started", "is_done", "response")
+
+    def __init__(self, matched: Matched, scope: Scope, receive: Receive, send: Send, within: Any) -> None:
+        self._matched = matched
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._within = within
+        #: What the function's argument of this kind is; None: there is no such argument.
+        self.response = matched.make_response()
+        self.has_started = False
+        self.is_done = False
+
+    def make(self, value: Any) -> Any:
+        """What a function's value becomes: status, headers and body, or a response that has to be called. Raises what FastAPI raises."""
+        return self._matched.answer(value, self.response)
+
+    async def send(self, answer: Any) -> None:
+        """Sends it, and does what a response does after that."""
+        if type(answer) is not tuple:
+            await answer(self._scope, self._receive, self._noting)
+        else:
+            status, headers, data = answer
+            self.has_started = True
+            if self._within is None or not self._within.whole(status, headers, data):
+                await self._send({"type": "http.response.start", "status": status, "headers": headers})
+                await self._send({"type": "http.response.body", "body": data})
+        self.is_done = True
+
+    async def _noting(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+        await self._send(message)
+
+    def check(self) -> None:
+        """Raises what FastAPI raises where a dependency has swallowed what the endpoint raised."""
+        if not self.is_done:
+            raise FastAPIError(
+                "Response not awaited: a dependency with yield has caught an exception, and has not raised it again, so there is no answer"
+            )
 
 
 async def _request(scope: Scope, receive: Receive, send: Send, reader: _Reader | None) -> Request:
@@ -140,13 +188,6 @@ async def _request(scope: Scope, receive: Receive, send: Send, reader: _Reader |
     request = Request(scope, reader.again(), send)
     await request.body()
     return request
-
-
-async def _returned(job: Job) -> object:
-    """What a function in a thread has returned. As under AnyIO, a scope that is cancelled waits for its end."""
-    with anyio.CancelScope(shield=True):
-        await job.future
-    return job.result()
 
 
 class _Reader:

@@ -31,9 +31,12 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
+from .._core import Part
 from . import layers
 from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers
-from .arguments import Body, Parameter, read_arguments
+from .arguments import Body, Parameter
+from .compose import compose
+from .dependencies import read_tree
 from .leaf import innermost
 
 
@@ -60,7 +63,7 @@ class NativeRoute:
     """All that `_core` needs to answer a request without FastAPI."""
 
     endpoint: Callable[..., Any]
-    """Called with all arguments by keyword, as FastAPI does."""
+    """Called with all arguments by keyword, as FastAPI does. With dependencies: one function that calls them all (compose.py)."""
     is_coroutine: bool
     parameters: tuple[Parameter, ...]
     body: Body | None
@@ -80,9 +83,19 @@ class NativeRoute:
     """Name of the argument that is a `Response` to be filled in."""
     make_response: Callable[[], Response]
     place: Place
+    owner: Callable[..., Any]
+    """The route's own function, by which it is known where it may run."""
     blocking: bool | None
     """Whether the endpoint may hold its thread; None: the server's inline budget decides."""
     label: str
+    is_composed: bool = False
+    """Whether `endpoint` calls dependencies, too."""
+    is_staged: bool = False
+    """Whether it has the answer sent itself, by its argument `respond`: something is to be done after that."""
+    parts: tuple[Part, ...] = ()
+    """Functions that it calls by their own standing."""
+    overrides: dict[Any, Any] | None = None
+    """The app's `dependency_overrides`: a request that comes while there are any is the app's."""
 
 
 class Entry(NamedTuple):
@@ -393,6 +406,7 @@ def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: 
         response=None,
         make_response=make_response,
         place=place,
+        owner=endpoint,
         blocking=None,
         label=f"{','.join(sorted(methods))} {spot.prefix}{route.path_format}",
     )
@@ -412,8 +426,6 @@ def _route_reason(context: Any, original: APIRoute) -> str:
     overridden = {"handle", "get_route_handler"} & vars(original).keys()
     if overridden:
         return f"{overridden.pop()} of the route was replaced"
-    if context.dependencies:
-        return "dependencies"
     if getattr(context, "max_body_size", None) is not None:
         return "max_body_size"
     if context.status_code and not 200 <= context.status_code <= 999:
@@ -445,25 +457,37 @@ def _endpoint_reason(endpoint: Any) -> str:
 
 
 def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Place) -> NativeRoute | str:
-    read = read_arguments(context)
-    if isinstance(read, str):
-        return read
+    root = read_tree(context)
+    if isinstance(root, str):
+        return root
     label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
+    blocking = getattr(original, "turboapi_blocking", None)
+    composed = compose(root, label, blocking, place.is_within_stack)
+    if isinstance(composed, str):
+        return composed
+    overrides = getattr(getattr(context, "dependency_overrides_provider", None), "dependency_overrides", None)
+    if root.nodes and type(overrides) not in (dict, types.NoneType):
+        return "dependencies: dependency_overrides is not a dict"
     made = renderers(context, label)
     return NativeRoute(
-        endpoint=context.endpoint,
-        is_coroutine=inspect.iscoroutinefunction(context.endpoint),
-        parameters=read.parameters,
-        body=read.body,
+        endpoint=composed.function,
+        is_coroutine=composed.is_coroutine,
+        parameters=composed.parameters,
+        body=composed.body,
         status_code=context.status_code or None,
         render=made.render,
         serialize=made.serialize,
         encode=encode,
         respond=made.respond,
-        connection=read.connection,
-        response=read.response,
+        connection=composed.given.get("connection"),
+        response=composed.given.get("response"),
         make_response=make_response,
         place=place,
-        blocking=getattr(original, "turboapi_blocking", None),
+        owner=context.endpoint,
+        blocking=blocking,
         label=label,
+        is_composed=bool(root.nodes),
+        is_staged=composed.is_staged,
+        parts=composed.parts,
+        overrides=overrides if root.nodes else None,
     )

@@ -49,6 +49,7 @@ class Hooks:
         self._gateway = gateway
         self._background = background
         self.pool = pool.start
+        self.pool_beyond = pool.start_beyond
         self.returned = pool.returned
         self._take_routes = take_routes
         self.refused = refused

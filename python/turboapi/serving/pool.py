@@ -43,6 +43,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
         self._waiting: deque[Job] = deque()  # without a token
         self._tokens: list[object] = []  # one for each job that has been handed to the threads
+        self._beyond_count = 0  # jobs there without one
         self._scout: asyncio.Task[None] | None = None
         self._is_closed = False
         self._limiter: anyio.CapacityLimiter | None = None
@@ -59,7 +60,7 @@ class Pool:
     @property
     def is_busy(self) -> bool:
         """Whether jobs are in threads, or wait for one."""
-        return bool(self._tokens or self._waiting)
+        return bool(self._tokens or self._waiting or self._beyond_count)
 
     def start(self, job: Job) -> None:
         """Has a job run in a thread, in its turn."""
@@ -77,13 +78,20 @@ class Pool:
         self._waiting.append(job)
         self._send_scout()
 
+    def start_beyond(self, job: Job) -> None:
+        """Has a job run in a thread at once, however many others do: they may wait for what it gives back."""
+        self._have_thread()
+        self._beyond_count += 1
+        self._jobs.put(job)
+
     def withdraw(self, job: Job) -> None:
         """Nobody waits for a job any more: it is not begun, if it was not."""
         with contextlib.suppress(ValueError):
             self._waiting.remove(job)
 
-    def returned(self, count: int) -> None:
-        """So many jobs have come back."""
+    def returned(self, count: int, beyond_count: int = 0) -> None:
+        """So many jobs have come back; of those beyond the limit so many."""
+        self._beyond_count -= beyond_count
         limiter = self._limiter
         assert limiter is not None
         keeps = bool(self._waiting) and limiter.borrowed_tokens <= limiter.total_tokens and not self._others_wait()
@@ -119,16 +127,22 @@ class Pool:
                 self._limiter.release_on_behalf_of(token)
 
     def _hand(self, job: Job, token: object) -> None:
-        if len(self._tokens) >= len(self._threads):
+        try:
+            self._have_thread()
+        except (RuntimeError, MemoryError):
+            assert self._limiter is not None
+            self._limiter.release_on_behalf_of(token)
+            raise
+        self._tokens.append(token)
+        self._jobs.put(job)
+
+    def _have_thread(self) -> None:
+        if len(self._tokens) + self._beyond_count >= len(self._threads):
             try:
                 self._add_thread()
             except (RuntimeError, MemoryError):  # the system has no more for us: the job waits for one of those that are there
                 if not self._threads:
-                    assert self._limiter is not None
-                    self._limiter.release_on_behalf_of(token)
                     raise
-        self._tokens.append(token)
-        self._jobs.put(job)
 
     def _add_thread(self) -> None:
         # A daemon: what a handler holds for ever must not hold the process, whose drain has waited for it.

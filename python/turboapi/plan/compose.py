@@ -1,0 +1,226 @@
+"""An endpoint and its dependencies as one function, written as Python source at start, with nothing in it that its route does not need.
+
+Its arguments are those of all of them; it calls each in the order in which FastAPI solves them, and the endpoint last. It is a `def` if
+all of it is: then one thread does it all, or the worker's own. Else it is an `async def`, and each `def` in it goes by its own standing.
+With dependencies that end after a `yield` it sends the answer itself, by its argument `respond`: what ends after that is around it.
+
+Not here: what is called for what (dependencies.py).
+Source: fastapi/dependencies/utils.py `solve_dependencies`, fastapi/routing.py `request_response`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from fastapi.security import SecurityScopes
+
+from .._core import Job, Part
+from .arguments import Body, Parameter
+from .dependencies import Node, checks
+from .ends import SHIELDS, in_threads, returned, shielded
+
+#: So many blocks of a function can be open at once, less those that are open anyway: CPython's limit is 20.
+BLOCKS_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """One function for several."""
+
+    function: Callable[..., Any]
+    is_coroutine: bool
+    is_staged: bool
+    """Whether it has the answer sent, by `respond`."""
+    parameters: tuple[Parameter, ...]
+    body: Body | None
+    given: dict[str, str]
+    """Names of the arguments that say nothing of their own, by kind."""
+    parts: tuple[Part, ...]
+    """What it calls by their own standing."""
+
+
+def compose(root: Node, label: str, blocking: bool | None, is_within_stack: bool) -> Composed | str:
+    """Makes it, or says why not.
+
+    Args:
+        label: the route's method and path.
+        blocking: what the route has decided about its endpoint.
+        is_within_stack: whether something stands around the app's router, which may cancel what is within.
+    """
+    nodes = list(root.walk())
+    if sum(len(node.arguments.bodies) for node in nodes) > len(root.arguments.bodies):
+        return "dependencies: one takes a body"
+    if len(root.arguments.bodies) > 1:
+        return "several body parameters"
+    if not root.nodes and "scopes" not in root.arguments.given:
+        read = root.arguments
+        body = read.bodies[0] if read.bodies else None
+        return Composed(root.call, root.kind == "async def", False, read.parameters, body, read.given, ())
+    return _Writer(root, nodes, label, blocking, is_within_stack).write()
+
+
+class _Writer:
+    """Of one function."""
+
+    def __init__(self, root: Node, nodes: list[Node], label: str, blocking: bool | None, is_within_stack: bool) -> None:
+        self._root = root
+        self._label = label
+        self._blocking = blocking
+        self._is_coroutine = any(node.kind not in ("def", "security") for node in nodes)
+        generators = [node for node in nodes if node.is_generator]
+        self._is_staged = bool(generators)
+        #: They end in another order than nested blocks, or are more than there may be of these.
+        self._has_stacks = len(generators) > BLOCKS_MAX or any(node.scope == "function" for node in generators)
+        self._is_shielded = is_within_stack and SHIELDS and any(node.kind == "async generator" for node in nodes)
+        #: Each plain function has a context of its own; one that is the only one has that of the call.
+        self._is_alone = sum(node.kind == "def" for node in nodes) == 1
+        #: What the source calls by name.
+        self._names: dict[str, Any] = {"copy_context": copy_context, "Job": Job, "returned": returned}
+        self._names.update(CancelScope=anyio.CancelScope, AsyncExitStack=AsyncExitStack, SecurityScopes=SecurityScopes)
+        self._parameters: list[Parameter] = []
+        self._given: dict[str, str] = {}
+        self._parts: list[Part] = []
+        #: The variable of each call that may be another's too.
+        self._solved: dict[Any, str] = {}
+        self._lines: list[str] = []
+        self._depth = 1
+        self._count = 0
+
+    def write(self) -> Composed:
+        if self._has_stacks:
+            self._open("async with AsyncExitStack() as requests:")
+            if self._is_shielded:
+                self._line("scope = requests.enter_context(CancelScope())")
+            self._open("async with AsyncExitStack() as functions:")
+        elif self._is_shielded:
+            self._open("with CancelScope() as scope:")
+        value = self._call(self._root, self._solve(self._root))
+        if not self._is_staged:
+            self._line(f"return {value}")
+        elif self._has_stacks:
+            self._line(f"answer = respond.make({value})")
+            self._depth -= 1
+            self._line("await respond.send(answer)")
+        else:
+            self._line(f"await respond.send(respond.make({value}))")
+        return self._made()
+
+    def _made(self) -> Composed:
+        body = self._root.arguments.bodies[0] if self._root.arguments.bodies else None
+        arguments = [*(parameter.name for parameter in self._parameters), *(["body"] if body else []), *self._given.values()]
+        head = (
+            f"{'async ' if self._is_coroutine else ''}def composed({', '.join([*arguments, *(['respond'] if self._is_staged else [])])}):"
+        )
+        source = "\n".join([head, *self._lines])
+        exec(compile(source, f"<turboapi {self._label}>", "exec"), self._names)
+        return Composed(
+            function=self._names["composed"],
+            is_coroutine=self._is_coroutine,
+            is_staged=self._is_staged,
+            parameters=tuple(self._parameters),
+            body=None if body is None else dataclasses.replace(body, name="body"),
+            given=self._given,
+            parts=tuple(self._parts),
+        )
+
+    def _line(self, text: str) -> None:
+        self._lines.append("    " * self._depth + text)
+
+    def _open(self, text: str) -> None:
+        self._line(text)
+        self._depth += 1
+
+    def _name(self, kind: str, value: Any) -> str:
+        """A name of the source for a value of ours."""
+        name = f"{kind}{len(self._names)}"
+        self._names[name] = value
+        return name
+
+    def _variable(self) -> str:
+        self._count += 1
+        return f"v{self._count}"
+
+    def _solve(self, node: Node) -> dict[str, str]:
+        """Writes the calls of all that a node depends on. Returns what they are in its own call, by its arguments."""
+        values: dict[str, str] = {}
+        for inner in node.nodes:
+            arguments = self._solve(inner)
+            value = self._solved.get(inner.key) if inner.use_cache else None
+            if value is None:
+                value = self._call(inner, arguments)
+            self._solved.setdefault(inner.key, value)
+            if inner.name is not None:
+                values[inner.name] = value
+        return values
+
+    def _call(self, node: Node, values: dict[str, str]) -> str:
+        """Writes the call of a node. Returns the variable that has its value."""
+        for parameter in node.arguments.parameters:
+            name = f"a{len(self._parameters)}"
+            self._parameters.append(dataclasses.replace(parameter, name=name))
+            values[parameter.name] = name
+        for body in node.arguments.bodies:
+            values[body.name] = "body"
+        for kind, argument in node.arguments.given.items():
+            if kind == "scopes":
+                values[argument] = f"SecurityScopes(scopes={node.scopes!r})"
+            else:
+                values[argument] = self._given.setdefault(kind, kind)
+        arguments = ", ".join(f"{name}={value}" for name, value in values.items())
+        variable = self._variable()
+        match node.kind:
+            case "security":
+                self._line(f"{variable} = {self._name('check', checks(node.call))}({arguments})")
+            case "async def":
+                self._line(f"{variable} = await {self._name('function', node.call)}({arguments})")
+            case "def":
+                self._call_def(node, variable, arguments)
+            case _:
+                self._enter(node, variable, arguments)
+        return variable
+
+    def _call_def(self, node: Node, variable: str, arguments: str) -> None:
+        if self._is_coroutine:
+            is_endpoint = node is self._root
+            part = self._part(node, blocking=self._blocking if is_endpoint else None, is_end=False)
+            self._line(f"{variable} = {part}({arguments})")
+            self._line(f"if type({variable}) is Job: {variable} = await returned({variable})")
+            return
+        function = self._name("function", node.call)
+        if self._is_alone:
+            self._line(f"{variable} = {function}({arguments})")
+        else:
+            self._line(f"{variable} = copy_context().run({', '.join([function, *([arguments] if arguments else [])])})")
+
+    def _enter(self, node: Node, variable: str, arguments: str) -> None:
+        """Writes the begin of a generator, and has its end come after all that follows."""
+        if node.kind == "generator":
+            begin, end = (self._part(node, blocking=None, is_end=is_end) for is_end in (False, True))
+            manage = in_threads(node.call, self._names[begin], self._names[end])
+        elif self._is_shielded:
+            manage, arguments = shielded(node.call), ", ".join(["scope", *([arguments] if arguments else [])])
+        else:
+            manage = asynccontextmanager(node.call)
+        manager = f"{self._name('manage', manage)}({arguments})"
+        if self._has_stacks:
+            stack = "functions" if node.scope == "function" else "requests"
+            self._line(f"{variable} = await {stack}.enter_async_context({manager})")
+        else:
+            self._open(f"async with {manager} as {variable}:")
+
+    def _part(self, node: Node, *, blocking: bool | None, is_end: bool) -> str:
+        label = self._label if node is self._root else f"{'the end of ' if is_end else ''}dependency {full_name(node.call)}"
+        part = Part(node.call, label, blocking, is_end)
+        self._parts.append(part)
+        return self._name("part", part)
+
+
+def full_name(call: Any) -> str:
+    named = call if hasattr(call, "__qualname__") else type(call)
+    return f"{named.__module__}.{named.__qualname__}"

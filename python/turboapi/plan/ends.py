@@ -1,0 +1,88 @@
+"""What the source of a composed function calls: dependencies that end after their `yield`, and plain functions in threads.
+
+Not here: that source (compose.py), where a plain function is called (python/src/part.rs).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+from fastapi import concurrency
+
+from .._core import Job, Part
+
+
+async def returned(job: Job) -> Any:
+    """What a function in a thread has returned. As under AnyIO, a scope that is cancelled waits for its end."""
+    with anyio.CancelScope(shield=True):
+        await job.future
+    return job.result()
+
+
+class InThreads:
+    """A context manager of a plain generator, entered and left where the function's standing says. FastAPI's
+    `contextmanager_in_threadpool`.
+
+    Args:
+        begin: what counts for the generator's part before its `yield`.
+        end: the same after it.
+    """
+
+    __slots__ = ("_begin", "_end", "_manager")
+
+    def __init__(self, manager: AbstractContextManager[Any], begin: Part, end: Part) -> None:
+        self._manager = manager
+        self._begin = begin
+        self._end = end
+
+    async def __aenter__(self) -> Any:
+        entered = self._begin.run(self._manager.__enter__)
+        return await returned(entered) if type(entered) is Job else entered
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        left = self._end.run(functools.partial(self._manager.__exit__, kind, error, trace))
+        return bool(await returned(left) if type(left) is Job else left)
+
+
+def in_threads(function: Callable[..., Any], begin: Part, end: Part) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """Makes context managers of a generator function."""
+    manage = contextmanager(function)
+
+    def manage_in_threads(**arguments: Any) -> InThreads:
+        return InThreads(manage(**arguments), begin, end)
+
+    return manage_in_threads
+
+
+#: Whether this FastAPI keeps the end of an asynchronous dependency from being cancelled by what stands around its app.
+SHIELDS = hasattr(concurrency, "_asynccontextmanager_with_shielded_exit")
+
+
+def shielded(function: Callable[..., Any]) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """Makes context managers of an asynchronous generator function, that are left within `scope`, shielded.
+
+    The scope is around them all, as one may open further ones, which have to be left before it is.
+    """
+    manage = asynccontextmanager(function)
+
+    @asynccontextmanager
+    async def manage_shielded(scope: anyio.CancelScope, /, **arguments: Any) -> AsyncIterator[Any]:
+        was_shielded = scope.shield
+        try:
+            async with manage(**arguments) as value:
+                try:
+                    yield value
+                finally:
+                    scope.shield = True
+        finally:
+            scope.shield = was_shielded
+        # What was told to be cancelled meanwhile.
+        await checkpoint_if_cancelled()
+
+    return manage_shielded
