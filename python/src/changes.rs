@@ -51,7 +51,7 @@ pub fn watch_namespace(namespace: &Bound<'_, PyDict>) -> PyResult<()> {
 
 /// What an app's plans depend on: attributes of the app, its routers, routes, nodes of included routers, and middleware stack. Others
 /// may be written at every request.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 24] = [
     "__call__",
     "_exception_handlers",
     "_status_handlers",
@@ -59,6 +59,8 @@ const NAMES: [&str; 22] = [
     "build_middleware_stack",
     "debug",
     "default",
+    "dependency_overrides",
+    "dependency_overrides_provider",
     "get_route_handler",
     "handle",
     "handler",
