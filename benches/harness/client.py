@@ -1,7 +1,10 @@
 """A plain client: one request, its answer octet by octet. What wrk cannot look at closely, this does."""
 
 import dataclasses
+import gzip
 import socket
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from harness.rows import Request
 
@@ -17,52 +20,85 @@ class Answer:
     """An answer as it came."""
 
     status: int
-    body: str
+    sent: bytes
+    """The body as it was sent: without its chunks' frames, but compressed if it was."""
     octets: int
-    """Head and body together; the same for each answer of a row, as a date has a fixed length."""
+    """Head and body together, with the frames of chunks; the same for each answer of a row, as a date has a fixed length."""
+    headers: dict[str, str]
+
+    @property
+    def body(self) -> str:
+        """What was to be said."""
+        return (gzip.decompress(self.sent) if self.headers.get("content-encoding") == "gzip" else self.sent).decode()
 
 
 def ask(port: int, request: Request, closes: bool = False) -> Answer:
-    """Sends the same octets as wrk and reads one answer that has a Content-Length.
+    """Sends the same octets as wrk and reads one answer that has a Content-Length or comes in chunks.
 
     Args:
         closes: Asks for the connection's end too, and takes no answer without one for right.
     """
-    lines = [f"{request.method} {request.path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+    fields = {"Host": f"127.0.0.1:{port}"}
     if closes:
-        lines += ["Connection: close"]
+        fields["Connection"] = "close"
     if request.body:
-        lines += ["Content-Type: application/json", f"Content-Length: {len(request.body)}"]
-    with socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS_MAX) as connection:
+        fields |= {"Content-Type": "application/json", "Content-Length": str(len(request.body))}
+    fields |= dict(request.headers)
+    lines = [f"{request.method} {request.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    with socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS_MAX) as connection, connection.makefile("rb") as received:
         connection.sendall("\r\n".join([*lines, "", request.body]).encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += more(connection, received)
-        head, _, body = received.partition(b"\r\n\r\n")
-        status_line, *fields = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-        if "content-length" not in headers:
-            raise AnswerError(f"{request.method} {request.path}: the answer has no Content-Length: {status_line}")
-        while len(body) < int(headers["content-length"]):
-            body += more(connection, received)
-        if closes and (left := connection.recv(65536)):
-            raise AnswerError(f"{request.method} {request.path}: the connection should end after its answer, but {left[:200]!r} follows")
-    return Answer(int(status_line.split()[1]), body.decode(), len(head) + 4 + len(body))
+        status_line, *answered = lines_of_head(received)
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in answered)}
+        octets = sum(len(line) + 2 for line in [status_line, *answered, ""])
+        if "content-length" in headers:
+            sent = whole(received, int(headers["content-length"]))
+            octets += len(sent)
+        elif headers.get("transfer-encoding") == "chunked":
+            chunks = list(read_chunks(received))
+            sent = b"".join(chunks)
+            octets += len(sent) + sum(len(f"{len(chunk):x}") + 4 for chunk in [*chunks, b""])
+        else:
+            raise AnswerError(f"{request.method} {request.path}: the answer has neither a length nor chunks: {status_line}")
+        if closes and (left := received.read(1)):
+            raise AnswerError(f"{request.method} {request.path}: the connection should end after its answer, but {left!r} follows")
+    return Answer(int(status_line.split()[1]), sent, octets, headers)
 
 
-def more(connection: socket.socket, before: bytes) -> bytes:
+def lines_of_head(received: BinaryIO) -> Iterator[str]:
+    """The status line and the header lines."""
+    while line := line_of(received):
+        yield line
+
+
+def line_of(received: BinaryIO) -> str:
+    """The next line, without its end."""
+    line = received.readline()
+    if not line.endswith(b"\r\n"):
+        raise AnswerError(f"the connection closed in an answer, after {line[-200:]!r}")
+    return line[:-2].decode("latin-1")
+
+
+def read_chunks(received: BinaryIO) -> Iterator[bytes]:
+    """All but the last, which is empty. A length that is not written as briefly as it can be is one that `ask` counts wrong."""
+    while length := int(line_of(received), 16):
+        yield whole(received, length)
+        line_of(received)
+    line_of(received)
+
+
+def whole(received: BinaryIO, length: int) -> bytes:
     """The next octets."""
-    received = connection.recv(65536)
-    if not received:
-        raise AnswerError(f"the connection closed in an answer, after {before[-200:]!r}")
-    return received
+    octets = received.read(length)
+    if len(octets) < length:
+        raise AnswerError(f"the connection closed in an answer, after {octets[-200:]!r}")
+    return octets
 
 
-def check(port: int, request: Request, closes: bool = False) -> int:
-    """Compares status and body, byte for byte.
+def check(port: int, request: Request, closes: bool = False) -> Answer:
+    """Compares status, the headers that are asked for, and the body, byte for byte.
 
     Returns:
-        The octets of the whole answer.
+        The right answer.
     Raises:
         AnswerError: It is another answer.
     """
@@ -70,7 +106,10 @@ def check(port: int, request: Request, closes: bool = False) -> int:
     if (answer.status, answer.body) != (request.status, request.answer):
         seen, right = f"{answer.status} {answer.body!r}", f"{request.status} {request.answer!r}"
         raise AnswerError(f"{request.method} {request.path} gives {seen}, right is {right}")
-    return answer.octets
+    for name, value in request.answer_headers:
+        if answer.headers.get(name) != value:
+            raise AnswerError(f"{request.method} {request.path} gives {name}: {answer.headers.get(name)!r}, right is {value!r}")
+    return answer
 
 
 def read_calls(port: int) -> int:

@@ -44,18 +44,19 @@ def measure(row: Row, server: Server, load_core: int | None, connections: int, s
     """Measures a server that has just been started."""
     server.wait_until_it_listens()
     request, port = row.request, server.port
-    octets = client.check(port, request)
+    answer = client.check(port, request)
+    octets = answer.octets
     # The answer after which the connection ends says so, and is longer.
-    octets_last = client.check(port, request, closes=True) if row.shape.requests_per_connection else octets
+    octets_last = client.check(port, request, closes=True).octets if row.shape.requests_per_connection else octets
     server.check_place(row.backend)
     memory_at_rest = server.memory_bytes()
-    wrk.run(port, request, load_core, connections, WARM_UP_SECONDS, True, row.shape)
+    wrk.run(port, request, load_core, connections, WARM_UP_SECONDS, answer.sent, row.shape)
 
     calls_before = client.read_calls(port)
     cores = {server.core, load_core}
     busy_before, load_before = busy_seconds(cores), resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_before = server.cpu_seconds()
-    load = wrk.run(port, request, load_core, connections, seconds, False, row.shape)
+    load = wrk.run(port, request, load_core, connections, seconds, None, row.shape)
     cpu_seconds = server.cpu_seconds() - cpu_before
     load_after = resource.getrusage(resource.RUSAGE_CHILDREN)
     load_seconds = load_after.ru_utime + load_after.ru_stime - load_before.ru_utime - load_before.ru_stime
@@ -64,7 +65,7 @@ def measure(row: Row, server: Server, load_core: int | None, connections: int, s
 
     memory_after = server.memory_bytes()
     check_counts(row, load, calls, octets, connections, octets_last)
-    if client.check(port, request) != octets:
+    if client.check(port, request).octets != octets:
         raise CountError(f"the answer had {octets} octets before the load and has others after it")
     return Sample(
         cpu_us=cpu_seconds / load.requests * 1e6,
@@ -118,7 +119,7 @@ def check_counts(row: Row, load: wrk.Load, calls: int, octets: int, connections:
         octets_last: Of an answer after which the connection ends, where the row has such.
     """
     in_flight = connections * row.shape.depth
-    calls_min, calls_max = (load.requests, load.requests + in_flight) if row.request.is_handled else (0, 0)
+    calls_min, calls_max = row.request.calls * load.requests, row.request.calls * (load.requests + in_flight)
     if not calls_min <= calls <= calls_max:
         raise CountError(f"the handler ran {calls} times for {load.requests} answers, allowed is {calls_min} to {calls_max}")
     # All answers of a row are equally long, so their sum shows a wrong one that its status does not.

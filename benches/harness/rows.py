@@ -17,8 +17,12 @@ class Request:
     method: str = "GET"
     body: str = ""
     status: int = 200
-    is_handled: bool = True
-    """The handler runs for it, and counts. Where it is False, not one call may be counted."""
+    calls: int = 1
+    """How often the app's counter is stepped for it. Where that is 0, not one step may be counted."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """What it has beyond `Host`, and `Content-Type` and `Content-Length` where it has a body; `Host` too, where it is to be another."""
+    answer_headers: tuple[tuple[str, str], ...] = ()
+    """Lines that its answer must have, names in lower case. With `content-encoding: gzip`, `answer` is what was compressed."""
 
 
 USER = Request("/users/123", '{"user_id":123}')
@@ -28,7 +32,7 @@ WRONG_USER = Request(
     '{"detail":[{"type":"int_parsing","loc":["path","id"],'
     '"msg":"Input should be a valid integer, unable to parse string as an integer","input":"abc"}]}',
     status=422,
-    is_handled=False,
+    calls=0,
 )
 ITEM = Request(
     "/items",

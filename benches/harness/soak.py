@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from harness.measure import stolen_seconds
 from harness.parity import slope
 from harness.rows import BENCHES
-from harness.server import Server, ServerError
+from harness.server import Server, ServerError, prefer
 
 WARM_UP_SECONDS_MAX = 120
 """Memory and descriptors are judged from here on, or from the first quarter of a shorter run on: one turn of the timers' wheel (see
@@ -254,14 +254,6 @@ class Client:
                 process.terminate()
         if process.returncode not in (0, 1):
             raise ServerError(f"the client ended with status {process.returncode}")
-
-
-def prefer(pid: int) -> None:
-    """Puts a process that has a session of its own, and no threads yet, before ordinary ones, as far as that is permitted."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, -20)
-    with contextlib.suppress(OSError):  # where Linux groups processes by session, it weighs the groups first
-        pathlib.Path(f"/proc/{pid}/autogroup").write_text("-20")
 
 
 def read_usage(server: Server, client: Client, cores: list[int], line: dict | None = None) -> Usage:

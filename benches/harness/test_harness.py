@@ -1,16 +1,19 @@
 """The harness must fail when it should: `python3 -m unittest harness.test_harness`, from benches/. The last test needs wrk."""
 
+import concurrent.futures
 import dataclasses
+import gzip
 import json
 import os
 import pathlib
 import shutil
+import socket
 import sys
 import unittest
 import xml.etree.ElementTree
 from unittest import mock
 
-from harness import churn, client, measure, parity, picture, report, rows, server, workloads, wrk
+from harness import churn, client, kinds, measure, parity, picture, report, rows, server, tax, workloads, wrk
 
 LOAD = wrk.Load(requests=1000, microseconds=1_000_000, octets=100_000, failed=0, over_399=0, wrong=0, p50_us=1, p99_us=1, max_us=1)
 
@@ -78,6 +81,41 @@ class Bars(unittest.TestCase):
         self.check(False, 1.41, 1.0)
         self.check(False, None, 1.0)
         self.check(False, 1.0, None)
+
+
+class Tax(unittest.TestCase):
+    def check_own(self, right: bool, **found: object) -> None:
+        bg = next(kind for kind in kinds.KINDS if kind.name == "bg")
+        with self.subTest(**found):
+            seen = {"answer": bg.request.answer, "driven": 200, "steps": 400} | found
+            if right:
+                tax.check_own(bg, seen)
+            else:
+                self.assertRaises(tax.OwnError, tax.check_own, bg, seen)
+
+    def test_own_python_does_what_the_route_does(self) -> None:
+        self.check_own(True)
+        self.check_own(False, answer='{"ok":false}')
+        self.check_own(False, steps=200)  # the task did not run
+
+    def check(self, passes: bool, kind: str, cpu_us: list[float], own_us: list[float], right: float) -> None:
+        samples, fixed = ([measure.Sample(us, 2.0, 1.0, 1.0, 1, 1, 0.0, 1, 1, 1, "") for us in row] for row in (cpu_us, [5.0, 9.0, 6.0]))
+        chosen = [of for of in kinds.KINDS if of.name == kind]
+        found = tax.taxes(fixed, {kind: tax.Figures(samples, own_us)})
+        with self.subTest(kind=kind, cpu_us=cpu_us):
+            self.assertAlmostEqual(found[kind], right)
+            self.assertEqual(tax.passes(chosen, found), passes)
+
+    def test_taxes(self) -> None:
+        self.check(True, "users", [14.0, 12.0, 20.0], [2.0, 2.5, 1.0], 6.0)  # medians: 14 less 2 less 6
+        self.check(False, "users", [14.1, 12.0, 20.0], [2.0, 2.5, 1.0], 6.1)
+        self.check(True, "stream", [40.0, 40.0, 40.0], [2.0, 2.0, 2.0], 32.0)  # it may, and says why
+        self.assertFalse(tax.passes(list(kinds.KINDS), {}))
+
+    def test_every_kind_is_driven(self) -> None:
+        source = (rows.APPS / "own_python.py").read_text()
+        for kind in kinds.KINDS:
+            self.assertEqual(f'"{kind.name}": ' in source, kind.has_own_python, kind.name)
 
 
 class Parity(unittest.TestCase):
@@ -263,8 +301,10 @@ class Faults(unittest.TestCase):
         row, cores = rows.ROWS[0], sorted(os.sched_getaffinity(0))
         started = server.Server([sys.executable, "-c", FAULTY_APP, "PORT", fault], {}, pathlib.Path("/"), cores[0])
 
-        def run(port: int, request: rows.Request, core: int, connections: int, seconds: int, compares: bool, shape: rows.Shape) -> wrk.Load:
-            return original(port, request, core, connections, seconds, compares and self.compares, shape)
+        def run(
+            port: int, request: rows.Request, core: int, connections: int, seconds: int, right: bytes | None, shape: rows.Shape
+        ) -> wrk.Load:
+            return original(port, request, core, connections, seconds, right if self.compares else None, shape)
 
         original, self.compares = wrk.run, compares
         try:
@@ -300,8 +340,28 @@ class Shares(unittest.TestCase):
 
 class Answers(unittest.TestCase):
     def test_a_wrong_answer_is_named(self) -> None:
-        with mock.patch.object(client, "ask", return_value=client.Answer(200, '{"user_id":"123"}', 1)):
+        with mock.patch.object(client, "ask", return_value=client.Answer(200, b'{"user_id":"123"}', 1, {})):
             self.assertRaisesRegex(client.AnswerError, "right is 200", client.check, 1, rows.USER)
+
+    def check(self, sent: bytes, right: str, headers: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, concurrent.futures.ThreadPoolExecutor() as pool:
+            request = dataclasses.replace(rows.USER, answer=right, headers=(("Host", "here"),), answer_headers=(("x-one", "1"),))
+            asked = pool.submit(client.check, listener.getsockname()[1], request)
+            connection, _ = listener.accept()
+            with connection:
+                self.assertEqual(connection.recv(4096), b"GET /users/123 HTTP/1.1\r\nHost: here\r\n\r\n")
+                whole = f"HTTP/1.1 200 OK\r\n{headers}\r\n".encode() + sent
+                connection.sendall(whole)
+                answer = asked.result(10)
+        self.assertEqual((answer.body, answer.octets), (right, len(whole)))
+
+    def test_answers_are_read_whole(self) -> None:
+        self.check(b"ab", "ab", "X-One: 1\r\nContent-Length: 2\r\n")
+        self.check(b"2\r\nab\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n", "ab0123456789abcdef", "X-One: 1\r\nTransfer-Encoding: chunked\r\n")
+        packed = gzip.compress(b"ab")
+        self.check(packed, "ab", f"X-One: 1\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n")
+        with self.assertRaisesRegex(client.AnswerError, "x-one: '2', right is '1'"):
+            self.check(b"ab", "ab", "X-One: 2\r\nContent-Length: 2\r\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
--- What wrk does for benches/load and parity. Arguments: method, body, status, answer, "check" to compare every answer, how many
--- requests go at once, and after how many (on average) a connection ends; 0 for never.
+-- What wrk does for the commands of benches/. Arguments: method, body, status, answer (in hexadecimal), "check" to compare every
+-- answer, how many requests go at once, after how many (on average) a connection ends (0 for never), and names and values of headers.
 -- Without "check" no code runs per answer, and wrk keeps its speed; it counts statuses over 399 and octets by itself.
 local threads = {}
 
@@ -15,6 +15,9 @@ function init(args)
    if args[2] ~= "" then
       wrk.body = args[2]
       wrk.headers["Content-Type"] = "application/json"
+   end
+   for at = 8, #args, 2 do
+      wrk.headers[args[at]] = args[at + 1]
    end
    local depth, one_in = tonumber(args[6]), tonumber(args[7])
    if depth > 1 then
@@ -33,7 +36,8 @@ function init(args)
       end
    end
    if args[5] == "check" then
-      local status_right, body_right = tonumber(args[3]), args[4]
+      local status_right = tonumber(args[3])
+      local body_right = args[4]:gsub("..", function(digits) return string.char(tonumber(digits, 16)) end)
       response = function(status, headers, body)
          if status ~= status_right or body ~= body_right then
             wrong = wrong + 1

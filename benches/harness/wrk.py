@@ -33,19 +33,23 @@ class Load:
     """Requests that said `Connection: close`; of those, up to one a connection may be in flight at the end."""
 
 
-def run(port: int, request: Request, core: int | None, connections: int, seconds: int, compares: bool, shape: Shape = ONE_BY_ONE) -> Load:
+def run(
+    port: int, request: Request, core: int | None, connections: int, seconds: int, right: bytes | None, shape: Shape = ONE_BY_ONE
+) -> Load:
     """Loads the server for a while.
 
     Args:
-        compares: Every status and body is compared. That costs wrk some speed, so it is not done while CPU time is read.
+        right: The body that every answer must have, beside its status. To compare costs wrk some speed, so it is not done (None) while
+            CPU time is read.
     Raises:
         LoadError: A connection failed, or a status or a body was wrong.
     """
     command = [] if core is None else ["taskset", "-c", str(core)]
     command += ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{TIMEOUT_SECONDS}s"]
     command += ["-s", str(SCRIPT), f"http://127.0.0.1:{port}{request.path}", "--"]
-    command += [request.method, request.body, str(request.status), request.answer, "check" if compares else ""]
-    command += [str(shape.depth), str(shape.requests_per_connection)]
+    # In hexadecimal, as a compressed body has zeros, which end an argument.
+    command += [request.method, request.body, str(request.status), (right or b"").hex(), "" if right is None else "check"]
+    command += [str(shape.depth), str(shape.requests_per_connection), *(part for header in request.headers for part in header)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 3 * TIMEOUT_SECONDS)
     results = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode or not results:
