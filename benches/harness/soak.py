@@ -22,9 +22,10 @@ import sys
 import time
 from collections.abc import Iterator
 
+from harness.client import ask
 from harness.measure import stolen_seconds
 from harness.parity import slope
-from harness.rows import BENCHES
+from harness.rows import BENCHES, Request
 from harness.server import Server, ServerError, prefer
 
 WARM_UP_SECONDS_MAX = 120
@@ -53,6 +54,8 @@ LIMIT_SHARE = 0.95
 WAITED_SHARE_MAX = 0.03
 """Of an interval, what the server or the client may have waited for a core while other threads than the meters had it. In one second with a
 per cent of it or less p99 was 0.6 to 1.5 ms, in one with two 3.6, with four 5 to 25."""
+GARBAGE_ONE_IN = 1000
+"""Requests, for each object of a type that a collection may find: Starlette and asyncio leave some, but not for every request."""
 SATURATION_SECONDS = 5
 RETURN_SECONDS_MAX = 15
 """For descriptors to be as many as before, when all clients have gone."""
@@ -110,6 +113,8 @@ class Soak:
     usage: list[Usage] = dataclasses.field(default_factory=list)
     """Of each interval."""
     saturation: Usage | None = None
+    garbage: dict[str, int] = dataclasses.field(default_factory=dict)
+    """What a collection found at the end, by type, where none had run since the load began."""
 
 
 def judge(soak: Soak, p99_factor: float = P99_FACTOR) -> list[str]:
@@ -134,9 +139,20 @@ def judge(soak: Soak, p99_factor: float = P99_FACTOR) -> list[str]:
                 f"p99 of interval {number} is {interval['p99_us']} µs, the first one's was {soak.intervals[0]['p99_us']} µs"
                 f" and may become {p99_factor:g} times that" + (f" ({waiting})" if waiting else "")
             )
+    found += litter(soak)
     if soak.exit_code:
         found.append(f"the server ended with status {soak.exit_code}")
     return found
+
+
+def litter(soak: Soak) -> list[str]:
+    """What requests have left in reference cycles: nothing of ours at all, and nothing for every so many of them."""
+    most = soak.total["right"] / GARBAGE_ONE_IN
+    return [
+        f"a collection found {count} of {name}, {'none' if name.startswith('turboapi') else f'{most:.0f}'} are allowed"
+        for name, count in sorted(soak.garbage.items())
+        if name.startswith("turboapi") or count > most
+    ]
 
 
 def undecided(soak: Soak) -> str:
@@ -287,7 +303,7 @@ def run(options: argparse.Namespace) -> Soak:
     is_pinned = options.workers == 1 and len(cores) > 1
     server_core, client_core = (cores[0], cores[-1]) if is_pinned else (None, None)
     cores = [cores[0], cores[-1]] if is_pinned else cores
-    module = "turbo_app:app" if options.fault is None else f"faulty_app:{options.fault}"
+    module = f"{'layered' if options.layered else 'turbo'}_app:app" if options.fault is None else f"faulty_app:{options.fault}"
     command = [options.python, "-m", "turboapi", "serve", module, "--port", "PORT", "--workers", str(options.workers)]
     server = Server(command, {}, BENCHES / "apps", server_core)
     try:
@@ -304,12 +320,22 @@ def run(options: argparse.Namespace) -> Soak:
         if is_pinned:
             print(limit(saturation), flush=True)
         descriptors_before = settled(server, 0)
+        if options.layered:
+            read_garbage(server.port)  # that of the start
         soak = hold(options, server, rate, cores, client_core, descriptors_before)
+        if options.layered:
+            soak = dataclasses.replace(soak, garbage=read_garbage(server.port))
+            print(f"garbage after {soak.total['right']} answers: {soak.garbage or 'none'}", flush=True)
         # The closed load's answers count too.
         total = {**soak.total, **{name: soak.total[name] + first[name] for name in ("right", "wrong", "lost")}}
     finally:
         server.stop()
     return dataclasses.replace(soak, total=total, exit_code=server.process.returncode, saturation=saturation)
+
+
+def read_garbage(port: int) -> dict[str, int]:
+    """Has apps/layered_app.py collect it, by type."""
+    return json.loads(ask(port, Request("/garbage", "")).body)
 
 
 def load(options: argparse.Namespace, server: Server, cores: list[int], core: int | None, rate: float = 0) -> tuple[dict, Usage]:
@@ -345,6 +371,8 @@ def hold(options: argparse.Namespace, server: Server, rate: float, cores: list[i
         elif line["kind"] == "total":
             total = line
     samples = samples[:-1]  # at the last one the good clients may have gone
+    seen = [f"{samples[int(part * (len(samples) - 1))].resident / 2**20:.1f} at {part:.0%}" for part in (0.1, 0.5, 1)] if samples else []
+    print(f"resident MiB: {', '.join(seen)}", flush=True)
     abused = json.loads(abusers.communicate(timeout=60)[0])
     print("abusive:", ", ".join(f"{name} {times}" for name, times in sorted(abused["endings"].items())) or "none", flush=True)
     return Soak(samples, intervals, total, abused["failures"], descriptors_before, settled(server, descriptors_before), 0, used)
@@ -411,6 +439,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=60, help="seconds over which a p99 is taken (default 60)")
     parser.add_argument("--p99-factor", type=float, default=P99_FACTOR, help="times the first p99 that is a failure (default 2, 0: none)")
     parser.add_argument("--saturation-seconds", type=float, default=SATURATION_SECONDS, help="of the closed load (default 5)")
+    parser.add_argument("--layered", action="store_true", help="within five layers, with automatic garbage collection off")
     parser.add_argument("--fault", choices=["leak", "descriptors", "answer", "slow"], help="a server with this fault: the run must fail")
     parser.add_argument("--json", type=pathlib.Path, help="file for each sample and interval")
     parser.add_argument("--python", required=True, help="Python that has turboapi")

@@ -113,6 +113,15 @@ class Judgement(unittest.TestCase):
         for server, load, said in [(0.95, 0.99, "the server is"), (0.94, 0.99, "the CLIENT is"), (0.94, 0.94, "NEITHER is")]:
             self.assertIn(f"{said} the limit", limit(usage(server=server, client=load)))
 
+    def test_garbage(self):
+        for garbage, faults in [
+            ({}, 0),
+            ({"builtins.dict": GOOD.total["right"] // 1000}, 0),
+            ({"builtins.dict": GOOD.total["right"] // 1000 + 1}, 1),
+            ({"turboapi.plan.leaf.Leaf": 1}, 1),
+        ]:
+            self.assertEqual(len(judge(dataclasses.replace(GOOD, garbage=garbage))), faults, garbage)
+
     def test_too_few_samples(self):
         found = judge(dataclasses.replace(GOOD, samples=samples(2)))
         self.assertEqual(len(found), 2, found)
