@@ -14,6 +14,8 @@ from turboapi.config import Config
 from turboapi.errors import ConfigError
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 TOKEN = set(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 VALUE = {9, *range(0x20, 0x7F), *range(0x80, 0x100)}
 #: Each byte value in a name, and each in a value; and what a whole attack looks like.

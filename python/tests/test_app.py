@@ -16,6 +16,8 @@ from fastapi.datastructures import DefaultPlaceholder
 import turboapi.app
 from turboapi import APIRouter, TurboAPI
 
+pytestmark = pytest.mark.above_platform
+
 METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace", "api_route", "add_api_route"]
 
 #: What only newer FastAPIs have.

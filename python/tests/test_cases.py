@@ -14,6 +14,8 @@ from wire import PATIENCE, Answer, get
 
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 
 def check(make: Callable[[], FastAPI], *expected: tuple[str, int, object]) -> None:
     """Asks one target after the other, under uvicorn and under our server: status and JSON (or text) of each."""

@@ -16,6 +16,8 @@ from turboapi.plan.changes import Routes
 from turboapi.serving.server import open_place
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 
 def other(id: str) -> dict[str, str]:
     return {"other": id}

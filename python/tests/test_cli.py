@@ -12,6 +12,8 @@ from turboapi import cli
 from turboapi.config import Config, option_name, variable_name
 from turboapi.errors import LoadError
 
+pytestmark = pytest.mark.above_platform
+
 MAIN = """
 import flask_like
 from fastapi import FastAPI

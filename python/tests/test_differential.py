@@ -13,7 +13,7 @@ from differential import Pair, json_request, request, serve_ours, serve_uvicorn
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
+pytestmark = [pytest.mark.above_platform, pytest.mark.filterwarnings("ignore:Duplicate Operation ID")]
 
 
 @pytest.fixture(scope="module", params=list(differential_app.VARIANTS))
@@ -74,9 +74,12 @@ def values_for(path: str) -> list[str]:
     return VALUES if "/required/" in path or "/constraint/" in path else VALUES[::7]
 
 
+#: Of an app that is only looked at: to make one takes half a second.
+APP = differential_app.make_app()
+
+
 def scalar_paths(source: str) -> list[str]:
-    app = differential_app.make_app()
-    return [route.path for route in app.routes if getattr(route, "path", "").startswith(f"/{source}/")]
+    return [route.path for route in APP.routes if getattr(route, "path", "").startswith(f"/{source}/")]
 
 
 @pytest.mark.parametrize("path", scalar_paths("path"))
@@ -158,11 +161,7 @@ CONTENT_TYPES = [
 
 
 def body_paths() -> list[str]:
-    return [
-        route.path
-        for route in differential_app.make_app().routes
-        if getattr(route, "path", "").startswith("/body/") and "{" not in route.path
-    ]
+    return [route.path for route in APP.routes if getattr(route, "path", "").startswith("/body/") and "{" not in route.path]
 
 
 @pytest.mark.parametrize("path", body_paths())
@@ -193,10 +192,9 @@ def test_chunked_body(plain: Pair) -> None:
 
 
 def simple_requests() -> list[bytes]:
-    app = differential_app.make_app()
     paths = [
         (route.path, method)
-        for route in app.routes
+        for route in APP.routes
         if getattr(route, "methods", None) and "{" not in route.path
         for method in sorted(route.methods)
     ]

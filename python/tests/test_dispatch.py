@@ -26,6 +26,8 @@ from turboapi.plan import placement
 from turboapi.plan.dispatch import Dispatch
 from turboapi.plan.inner_call import InnerCall
 
+pytestmark = pytest.mark.above_platform
+
 PATIENCE = 20
 
 

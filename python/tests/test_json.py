@@ -11,6 +11,8 @@ from wire import Peer
 
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 app, returned = FastAPI(), [None]
 
 

@@ -33,7 +33,7 @@ from turboapi.plan.routes import compile_app, compile_layers
 from turboapi.testing import TestServer
 
 # One function for two methods is what an app may have.
-pytestmark = pytest.mark.filterwarnings("ignore:Duplicate Operation ID")
+pytestmark = [pytest.mark.above_platform, pytest.mark.filterwarnings("ignore:Duplicate Operation ID")]
 
 # The app.
 

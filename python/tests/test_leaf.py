@@ -25,6 +25,8 @@ from turboapi.plan.leaf import KEY
 from turboapi.plan.routes import compile_app
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 # The app.
 
 

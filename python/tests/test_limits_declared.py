@@ -10,6 +10,8 @@ import pytest
 from turboapi import _core, cli
 from turboapi.config import Config, connections_max
 
+pytestmark = pytest.mark.above_platform
+
 ROWS = _core.limits()
 NAMES = [row.name for row in ROWS]
 

@@ -22,8 +22,10 @@ from matrix.servers import Matrix
 SEED = os.environ.get("TURBOAPI_MATRIX_SEED", "12")
 ASKS_ALL = os.environ.get("TURBOAPI_MATRIX") == "all"
 SAMPLE = 12
-#: Of all set-ups, or of the even or odd ones: ci/matrix has two processes.
-NAMES = list(SETUPS)[int(half) :: 2] if (half := os.environ.get("TURBOAPI_MATRIX_HALF")) else list(SETUPS)
+#: Which set-ups: `1/3` is every third from the second on. ci/matrix has two processes, and ci/test asks a third of them where the build
+#: or the backend is another one. Its name is none that a server would take for a setting of its own.
+FIRST, STEP = map(int, os.environ.get("MATRIX_PART", "0/1").split("/"))
+NAMES = list(SETUPS)[FIRST::STEP]
 REQUESTS = all_requests()
 #: A set-up's differences that are shown; one fault often makes hundreds.
 SHOWN_MAX = 8

@@ -24,6 +24,8 @@ from turboapi.plan.answers import error_app, http_exception_is_plain
 from turboapi.plan.field import ModelField
 from turboapi.plan.routes import NativeRoute, compile_app
 
+pytestmark = pytest.mark.above_platform
+
 
 class Point(BaseModel):
     x: int

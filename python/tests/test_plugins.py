@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.above_platform
+
 FOLDER = Path(__file__).parent
 #: Of one process, on a machine under load: nearly all of it goes to imports.
 SECONDS = 170

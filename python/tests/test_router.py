@@ -28,6 +28,8 @@ from turboapi._core import Router
 from turboapi.plan.arguments import Kind, Parameter, Source
 from turboapi.plan.routes import Entry, compile_app
 
+pytestmark = pytest.mark.above_platform
+
 TABLES = int(os.environ.get("TURBOAPI_TEST_TABLES", "500"))
 
 

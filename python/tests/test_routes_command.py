@@ -12,6 +12,8 @@ from turboapi.plan import inventory
 from turboapi.plan.routes import compile_app
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 APP = """
 import contextlib
 from fastapi import APIRouter, Depends, FastAPI, Form, Request, WebSocket

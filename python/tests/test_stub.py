@@ -9,6 +9,8 @@ import pytest
 import turboapi._core as core
 from turboapi import _core
 
+pytestmark = pytest.mark.above_platform
+
 STUB = ast.parse((Path(_core.__file__).parent / "_core.pyi").read_text())
 #: What every module or class has.
 COMMON = {"__all__", "__doc__", "__file__", "__loader__", "__module__", "__name__", "__package__", "__spec__"} | set(dir(object))
