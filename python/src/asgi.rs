@@ -140,6 +140,13 @@ impl State {
 }
 
 impl Exchange {
+    /// For what is done after an answer that was complete: nobody waits for anything that it says.
+    pub fn after_answer(request: Arc<Retained>, mailbox: &Arc<Mailbox>, ticket: Ticket) -> Self {
+        let state =
+            State { ticket: Some(ticket), is_started: true, is_complete: true, is_over: true, ..State::default() };
+        Self { request, mailbox: Arc::clone(mailbox), state: Mutex::new(state) }
+    }
+
     /// What was sent has left.
     pub fn writable(&self, py: Python<'_>) {
         let callback = {

@@ -9,11 +9,12 @@ use pyo3::prelude::*;
 use turboapi_core::handler::{Ended, Part};
 use turboapi_core::request::RequestId;
 
+use crate::after::{After, Afterwards};
 use crate::asgi::Exchanges;
 use crate::hooks::Hooks;
 use crate::layers::Around;
 use crate::mailbox::{Mailbox, Ticket, lock};
-use crate::plan::Plan;
+use crate::plan::{Further, Plan};
 use crate::reply::{Reply, ResponseTypes};
 use crate::request::Retained;
 
@@ -26,10 +27,12 @@ pub fn context_of(task: Option<&Bound<'_, PyAny>>) -> Option<Py<PyAny>> {
 }
 
 /// What Python has begun for the requests of one worker, and not ended. Only that worker's thread uses it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Outstanding {
     /// Those that the app's own ASGI call answers.
     pub exchanges: Exchanges,
+    /// What is due when answers have left.
+    pub afterwards: Afterwards,
     /// asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
     suspended: Mutex<HashMap<RequestId, Suspended>>,
 }
@@ -48,6 +51,19 @@ impl Outstanding {
     /// It is over.
     fn resume(&self, id: RequestId) -> Option<Suspended> {
         lock(&self.suspended).remove(&id)
+    }
+
+    /// Has this done when the answer to a request has left, which was handed over or is about to be before the worker turns again:
+    /// `background` (tasks), then `end`, as [`After`] says. `context`: the request's; None is a copy of the worker's.
+    pub fn follow_up(
+        &self,
+        request: Arc<Retained>,
+        context: Option<Py<PyAny>>,
+        background: Option<Py<PyAny>>,
+        end: Option<Py<PyAny>>,
+    ) {
+        let ticket = Ticket::new(self.mailbox());
+        self.afterwards.add(After { request, background, end, context, ticket });
     }
 
     /// The peer has ended its side, or gone.
@@ -69,6 +85,7 @@ impl Outstanding {
             completion.get().close();
         }
         drop(suspended); // Outside of the lock: the end of an object may run any Python code.
+        drop(self.afterwards.take());
         self.exchanges.close();
     }
 }
@@ -100,6 +117,8 @@ pub struct Call {
     pub request: Arc<Retained>,
     /// The `Response` that the function was given as an argument.
     pub injected: Option<Py<PyAny>>,
+    /// The `BackgroundTasks` that it was given.
+    pub tasks: Option<Py<PyAny>>,
     /// What its peer has done meanwhile.
     pub ended: Option<Ended>,
 }
@@ -148,12 +167,16 @@ impl Call {
         result: PyResult<Bound<'py, PyAny>>,
         task: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let Self { plan, around, types, hooks, outstanding, ticket, request, injected, ended } = self;
+        let Self { plan, around, types, hooks, outstanding, ticket, request, injected, tasks, ended } = self;
         drop(ticket);
         drop(outstanding.resume(request.id));
         let mut body = Vec::new();
-        let injected = injected.as_ref().map(|injected| injected.bind(py));
-        let part = match Reply::new((&plan, around.as_ref()), &types, &hooks, py, result, injected, &mut body) {
+        let further = Further {
+            response: injected.map(|injected| injected.into_bound(py)),
+            tasks: tasks.map(|tasks| tasks.into_bound(py)),
+        };
+        let (reply, background) = Reply::new((&plan, around.as_ref()), &types, &hooks, py, result, &further, &mut body);
+        let part = match reply {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },
             Reply::Object(hook, object) => {
@@ -162,6 +185,9 @@ impl Call {
             }
         };
         outstanding.mailbox().push(request.id, part);
+        if background.is_some() {
+            outstanding.follow_up(request, context_of(task), background, None);
+        }
         Ok(())
     }
 }

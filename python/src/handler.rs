@@ -27,10 +27,11 @@ use crate::layers::{Around, Layers};
 use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
 use crate::notices::{Notice, Notices};
-use crate::plan::Plan;
+use crate::plan::{Further, Plan};
 use crate::reply::{Reply, ResponseTypes};
 use crate::request::Retained;
 use crate::table::Route;
+use crate::task::TaskTypes;
 use crate::watchdog::Publisher;
 
 /// Calls Python for one worker's requests.
@@ -47,6 +48,8 @@ pub struct PythonHandler {
     pub outstanding: Arc<Outstanding>,
     /// Starlette's classes.
     pub types: Arc<ResponseTypes>,
+    /// The same, of background tasks.
+    pub task_types: TaskTypes,
     /// The worker's loop.
     pub asyncio: AsyncioLoop,
     /// Calls of functions, on this thread and others.
@@ -69,7 +72,7 @@ impl PythonHandler {
     /// Everything at its start.
     pub fn new(
         hooks: Arc<Hooks>,
-        types: ResponseTypes,
+        (types, task_types): (ResponseTypes, TaskTypes),
         asyncio: AsyncioLoop,
         returns: Arc<Returns>,
         inline_budget: Duration,
@@ -82,6 +85,7 @@ impl PythonHandler {
             hooks,
             outstanding: Arc::default(),
             types: Arc::new(types),
+            task_types,
             asyncio,
             calls: Arc::new(calls),
             open_max: usize::MAX,
@@ -272,9 +276,8 @@ impl<'py> Attached<'_, 'py> {
         request: &Request<'_>,
         begun: &mut Begun<'py>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if let Some(response) = plan.make_response(self.py)? {
-            self.handler.arguments.push(begun.injected.insert(response).clone());
-        }
+        begun.further = plan.make_further(self.py)?;
+        begun.further.push_to(&mut self.handler.arguments);
         if plan.is_coroutine {
             self.start_coroutine(plan, request, begun)
         } else if plan.subject.standing.is_on_worker() {
@@ -360,7 +363,8 @@ impl<'py> Attached<'_, 'py> {
             outstanding: Arc::clone(&handler.outstanding),
             ticket: Ticket::new(handler.outstanding.mailbox()),
             request: Arc::new(Retained::new(request)),
-            injected: begun.injected.as_ref().map(|injected| injected.clone().unbind()),
+            injected: begun.further.response.as_ref().map(|injected| injected.clone().unbind()),
+            tasks: begun.further.tasks.as_ref().map(|tasks| tasks.clone().unbind()),
             ended: None,
         })
     }
@@ -375,8 +379,10 @@ impl<'py> Attached<'_, 'py> {
     ) -> Outcome {
         let Attached { py, handler } = self;
         let (py, scratch) = (*py, &mut handler.scratch);
-        let (around, injected) = (handler.around.as_ref(), begun.injected.as_ref());
-        let sent = match Reply::new((plan, around), &handler.types, &handler.hooks, py, result, injected, scratch) {
+        let around = (plan, handler.around.as_ref());
+        let (reply, background) =
+            Reply::new(around, &handler.types, &handler.hooks, py, result, &begun.further, scratch);
+        let sent = match reply {
             Reply::Json { status } => answer.json(status, scratch),
             Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
             Reply::Object(hook, object) => {
@@ -388,6 +394,10 @@ impl<'py> Attached<'_, 'py> {
         };
         bound_scratch(scratch);
         debug_assert!(sent.is_ok(), "`Reply` has compared the lengths, and nothing was answered before");
+        if background.is_some() {
+            let context = context_of(begun.task.as_ref());
+            handler.outstanding.follow_up(Arc::new(Retained::new(request)), context, background, None);
+        }
         Outcome::Answered
     }
 
@@ -460,8 +470,8 @@ impl<'py> Attached<'_, 'py> {
 struct Begun<'py> {
     /// Of an `async def`.
     task: Option<Bound<'py, PyAny>>,
-    /// The `Response` that was an argument.
-    injected: Option<Bound<'py, PyAny>>,
+    /// Arguments by which the function may say more of its answer.
+    further: Further<'py>,
 }
 
 fn outcome_of(py: Python<'_>, started: PyResult<()>) -> Outcome {

@@ -16,6 +16,11 @@ pub struct Hooks {
     pub respond: Py<PyAny>,
     /// `raised(exchange, exception, context)`: starts what the app does about an exception of a handler.
     pub raised: Py<PyAny>,
+    /// `after(exchange, context, first, rest, end, pending)`: awaits what is due after an answer (`after.rs`): the task `first` and those
+    /// of the iterator `rest`, then what `end(exception)` gives; or `pending` alone.
+    pub after: Py<PyAny>,
+    /// `by_standing(background)`: the same background tasks, of which plain functions run by their standing.
+    pub by_standing: Py<PyAny>,
     /// `http_response(exception)`: the response for a plain HTTPException, None for any other.
     pub http_response: Py<PyAny>,
     /// `pool(job)`: has a job run in a thread.
@@ -108,6 +113,8 @@ impl Hooks {
             stack: hook("stack")?,
             respond: hook("respond")?,
             raised: hook("raised")?,
+            after: hook("after")?,
+            by_standing: hook("by_standing")?,
             http_response: hook("http_response")?,
             pool: hook("pool")?,
             pool_beyond: hook("pool_beyond")?,

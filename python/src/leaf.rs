@@ -18,7 +18,7 @@ use crate::event_loop::Running;
 use crate::interpreter::Arguments;
 use crate::job::Waiter;
 use crate::mailbox::lock;
-use crate::plan::Plan;
+use crate::plan::{Further, Plan};
 use crate::reply::{Made, ResponseTypes};
 use crate::request::Retained;
 
@@ -44,6 +44,9 @@ pub struct Matched {
     parts: Parts,
     given: Mutex<Option<Given>>,
 }
+
+/// One that there may be.
+type Argument<'py> = Option<Bound<'py, PyAny>>;
 
 /// What the scope was made of: an object that is still the same says what it said.
 struct Given {
@@ -138,20 +141,27 @@ impl Matched {
         self.parts.plan.is_staged
     }
 
-    /// A `Response` as an argument, for `call` and `answer`; None: there is no such argument.
-    fn make_response<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.parts.plan.make_response(py)
+    /// A `Response` and a `BackgroundTasks` as arguments, for `call` and `answer`; None for one that there is not.
+    fn make_further<'py>(&self, py: Python<'py>) -> PyResult<(Argument<'py>, Argument<'py>)> {
+        let Further { response, tasks } = self.parts.plan.make_further(py)?;
+        Ok((response, tasks))
+    }
+
+    /// The same background tasks, to be called in Starlette's way, of which plain functions run by their standing.
+    fn by_standing<'py>(&self, background: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.parts.calls.hooks.by_standing.bind(background.py()).call1((background,))
     }
 
     /// Calls the function, with arguments from the request as the scope has it now. None: it is not for the plan, and nothing has
     /// happened. Else `("value", result)`, `("awaitable", coroutine)` or `("job", job)`.
-    #[pyo3(signature = (scope, body, connection, response, respond))]
+    #[pyo3(signature = (scope, body, connection, response, tasks, respond))]
     fn call<'py>(
         &self,
         scope: &Bound<'py, PyDict>,
         body: Option<&Bound<'py, PyBytes>>,
         connection: Option<Bound<'py, PyAny>>,
         response: Option<Bound<'py, PyAny>>,
+        tasks: Option<Bound<'py, PyAny>>,
         respond: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
         let py = scope.py();
@@ -163,7 +173,7 @@ impl Matched {
             return Ok(None);
         }
         self.mark(scope)?;
-        for further in [connection, response, respond].into_iter().flatten() {
+        for further in [connection, response, tasks, respond].into_iter().flatten() {
             arguments.push(further);
         }
         if plan.is_coroutine {
@@ -178,19 +188,22 @@ impl Matched {
         Ok(Some(("job", calls.in_thread(py, plan.deferred(py, &mut arguments), waiter)?.into_any())))
     }
 
-    /// What becomes of the function's value: `(status, header pairs, body)`, or a response that has to be called.
+    /// What becomes of the function's value: `(status, header pairs, body, background)`, where the last is to be called afterwards, or
+    /// None; or a response that has to be called.
     ///
     /// # Errors
     /// What FastAPI would have raised.
     fn answer<'py>(
         &self,
         value: &Bound<'py, PyAny>,
-        response: Option<&Bound<'py, PyAny>>,
+        response: Option<Bound<'py, PyAny>>,
+        tasks: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = value.py();
+        let further = Further { response, tasks };
         let Parts { plan, types, .. } = &self.parts;
         let mut json = Vec::new();
-        match Made::new(plan, types, value, response, &mut json)? {
+        match Made::new(plan, types, value, &further, &mut json)? {
             Made::Json => {
                 let length = PyBytes::new(py, json.len().to_string().as_bytes());
                 let headers = [
@@ -198,12 +211,17 @@ impl Matched {
                     (PyBytes::new(py, b"content-type"), PyBytes::new(py, b"application/json")),
                 ];
                 let headers = PyList::new(py, headers)?;
-                Ok((plan.status, headers, PyBytes::new(py, &json)).into_pyobject(py)?.into_any())
+                let background = further.due()?;
+                Ok((plan.status, headers, PyBytes::new(py, &json), background).into_pyobject(py)?.into_any())
             }
-            Made::Response(response) if types.is_plain(&response)? => {
+            Made::Response(response) if types.is_plain(&response) => {
                 let part = |name| response.getattr(name);
-                let parts =
-                    [part(intern!(py, "status_code"))?, part(intern!(py, "raw_headers"))?, part(intern!(py, "body"))?];
+                let parts = [
+                    part(intern!(py, "status_code"))?,
+                    part(intern!(py, "raw_headers"))?,
+                    part(intern!(py, "body"))?,
+                    part(intern!(py, "background"))?,
+                ];
                 Ok(PyTuple::new(py, parts)?.into_any())
             }
             Made::Response(response) => Ok(response),

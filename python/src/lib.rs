@@ -6,18 +6,20 @@
 //! `asgi.rs`, and so does a plan within the app's middleware (`leaf.rs`).
 
 mod serve;
+mod follow;
 mod probe;
 mod limits;
 mod router;
-mod task;
 mod handler;
 mod notices;
 mod table;
 mod leaf;
 mod part;
+mod task;
 mod calls;
 mod job;
 mod coroutine;
+mod after;
 mod asgi;
 mod reply;
 mod layers;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
 use pyo3::exceptions::PyValueError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
 use turboapi_core::http::cookie;
@@ -26,13 +27,13 @@ pub struct Plan {
     pub is_coroutine: bool,
     /// Status of an answer that says none of its own.
     pub status: u16,
-    /// Makes a response of a value.
+    /// Makes a response of a value and of the background tasks that are to follow it, or None.
     pub render: Option<Py<PyAny>>,
     /// Makes JSON of a value by its response model.
     pub serialize: Option<Py<PyAny>>,
     /// Makes JSON of any value, as FastAPI does without a response model.
     pub encode: Py<PyAny>,
-    /// Makes a response of a value and of the `Response` that the function was given, which has said something of it.
+    /// The same, of a value, the `Response` that the function was given, which has said something of it, and the background tasks.
     pub respond: Py<PyAny>,
     /// Where the function runs, if it is no coroutine, and what the log calls it: method and path.
     pub subject: Arc<Subject>,
@@ -48,6 +49,8 @@ pub struct Plan {
     body: Option<Body>,
     /// Makes the `Response` that is an argument, empty.
     make_response: Option<Py<PyAny>>,
+    /// Makes the `BackgroundTasks` that is an argument, empty.
+    make_tasks: Option<Py<PyAny>>,
     /// Names of all arguments, in the order in which they are pushed; none if there are none.
     names: Option<Py<PyTuple>>,
 }
@@ -137,9 +140,12 @@ impl Plan {
         let response: Option<String> = fields::value(route, "response")?;
         let takes_connection = connection.is_some();
         let make_response = if response.is_some() { hook("make_response")? } else { None };
+        let tasks: Option<String> = fields::value(route, "tasks")?;
+        let make_tasks = if tasks.is_some() { hook("make_tasks")? } else { None };
         let is_staged = fields::value(route, "is_staged")?;
         names.extend(connection);
         names.extend(response);
+        names.extend(tasks);
         if is_staged {
             names.push("respond".to_owned());
         }
@@ -162,6 +168,7 @@ impl Plan {
             is_staged,
             overrides: fields::value(route, "overrides")?,
             make_response,
+            make_tasks,
             subject: Arc::new(Subject { standing, label }),
             parameters,
             body,
@@ -189,12 +196,14 @@ impl Plan {
         self.place.is_within_stack || self.takes_connection || self.is_staged
     }
 
-    /// The `Response` that is an argument, empty; None: there is no such argument.
-    pub fn make_response<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.make_response.as_ref().map(|make| make.bind(py).call0()).transpose()
+    /// What of its arguments is to be filled in by the function, empty.
+    pub fn make_further<'py>(&self, py: Python<'py>) -> PyResult<Further<'py>> {
+        let make = |make: &Option<Py<PyAny>>| make.as_ref().map(|make| make.bind(py).call0()).transpose();
+        Ok(Further { response: make(&self.make_response)?, tasks: make(&self.make_tasks)? })
     }
 
-    /// Names of the arguments: of those that `fill` makes, then of the connection, the `Response` and what sends the answer.
+    /// Names of the arguments: of those that `fill` makes, then of the connection, the `Response`, the `BackgroundTasks` and what
+    /// sends the answer.
     pub fn names<'a, 'py>(&'a self, py: Python<'py>) -> Option<&'a Bound<'py, PyTuple>> {
         self.names.as_ref().map(|names| names.bind(py))
     }
@@ -230,6 +239,39 @@ impl Plan {
             arguments.push(body.value(py, request)?);
         }
         Ok(())
+    }
+}
+
+/// What a function was given as arguments to say more of its answer by.
+#[derive(Default)]
+pub struct Further<'py> {
+    /// A `Response`, whose status and headers count.
+    pub response: Option<Bound<'py, PyAny>>,
+    /// A `BackgroundTasks`.
+    pub tasks: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Further<'py> {
+    /// Has the function called with them, behind its other arguments.
+    pub fn push_to(&self, arguments: &mut Arguments) {
+        for argument in [&self.response, &self.tasks].into_iter().flatten() {
+            arguments.push(argument.clone());
+        }
+    }
+
+    /// The background tasks, if there are any.
+    pub fn due(&self) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(tasks) = &self.tasks else { return Ok(None) };
+        Ok(tasks.getattr(intern!(tasks.py(), "tasks"))?.is_truthy()?.then(|| tasks.clone()))
+    }
+
+    /// Gives them to a response that the function has returned, as FastAPI does.
+    pub fn give_to(&self, response: &Bound<'py, PyAny>) -> PyResult<()> {
+        let name = intern!(response.py(), "background");
+        match &self.tasks {
+            Some(tasks) if response.getattr(name)?.is_none() => response.setattr(name, tasks),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::error;
 use crate::hooks::{Hook, Hooks};
 use crate::json;
 use crate::layers::Around;
-use crate::plan::Plan;
+use crate::plan::{Further, Plan};
 
 /// What becomes of a function's result.
 pub enum Reply {
@@ -44,52 +44,61 @@ pub enum Reply {
 
 impl Reply {
     /// Makes an answer of what a function returned or raised, and has the app's layers see it. JSON goes to `scratch`, which is
-    /// cleared first.
+    /// cleared first. Also gives the background tasks that are due when the answer has left, where no hook has them.
     pub fn new<'py>(
         (plan, around): (&Plan, Option<&Around>),
         types: &ResponseTypes,
         hooks: &Hooks,
         py: Python<'py>,
         result: PyResult<Bound<'py, PyAny>>,
-        injected: Option<&Bound<'py, PyAny>>,
+        further: &Further<'py>,
         scratch: &mut Vec<u8>,
-    ) -> Self {
-        let made = result.and_then(|value| Made::new(plan, types, &value, injected, scratch));
-        let reply = made.and_then(|made| match made {
-            Made::Json => Ok(Self::Json { status: plan.status }),
+    ) -> (Self, Option<Py<PyAny>>) {
+        let made = result.and_then(|value| Made::new(plan, types, &value, further, scratch));
+        let replied = made.and_then(|made| match made {
+            Made::Json => Ok((Self::Json { status: plan.status }, further.due()?.map(Bound::unbind))),
             Made::Response(response) => from_response(types, &response),
         });
-        let reply = match reply {
-            Ok(reply) => reply,
-            Err(exception) => from_exception(types, hooks, py, exception),
+        let (reply, background) = match replied {
+            Ok(replied) => replied,
+            Err(exception) => (from_exception(types, hooks, py, exception), None),
         };
         match around {
-            None => reply,
-            Some(around) => reply.leave(around, types, py, scratch),
+            None => (reply, background),
+            Some(around) => reply.leave(around, types, py, scratch, background),
         }
     }
 
     /// Out through the layers. Those of the app's own middleware have what a hook answers for.
-    fn leave(self, around: &Around, types: &ResponseTypes, py: Python<'_>, scratch: &[u8]) -> Self {
+    fn leave(
+        self,
+        around: &Around,
+        types: &ResponseTypes,
+        py: Python<'_>,
+        scratch: &[u8],
+        background: Option<Py<PyAny>>,
+    ) -> (Self, Option<Py<PyAny>>) {
         let mut whole = match self {
             Self::Json { status } => Whole::json(status, Bytes::copy_from_slice(scratch)),
             Self::Whole { status, headers, body } => Whole { status, headers, body },
-            Self::Object(..) => return self,
+            Self::Object(..) => return (self, background),
         };
         if around.leave(&mut whole).is_ok() {
             let Whole { status, headers, body } = whole;
-            return Self::Whole { status, headers, body };
+            return (Self::Whole { status, headers, body }, background);
         }
-        match types.response(py, &whole) {
+        let reply = match types.response(py, &whole, background) {
             Ok(response) => Self::Object(Hook::Respond, response),
             Err(error) => Self::Object(Hook::Raised, error.into_value(py).into_any()),
-        }
+        };
+        (reply, None)
     }
 }
 
 /// What was made of the value that a function returned.
 pub enum Made<'py> {
-    /// JSON bytes, in the buffer that was given, for an answer with the plan's own status and no further headers.
+    /// JSON bytes, in the buffer that was given, for an answer with the plan's own status and no further headers. The background
+    /// tasks are those that the function was given.
     Json,
     /// A `Response`.
     Response(Bound<'py, PyAny>),
@@ -107,11 +116,12 @@ impl ResponseTypes {
         Self { base, plain }
     }
 
-    /// A response that sends this.
-    fn response(&self, py: Python<'_>, whole: &Whole) -> PyResult<Py<PyAny>> {
+    /// A response that sends this, and has these background tasks.
+    fn response(&self, py: Python<'_>, whole: &Whole, background: Option<Py<PyAny>>) -> PyResult<Py<PyAny>> {
         let response = self.base.bind(py).call1((PyBytes::new(py, &whole.body), whole.status))?;
         let lines = whole.headers.iter().map(|(name, value)| (PyBytes::new(py, name), PyBytes::new(py, value)));
         response.setattr(intern!(py, "raw_headers"), PyList::new(py, lines.collect::<Vec<_>>())?)?;
+        response.setattr(intern!(py, "background"), background)?;
         Ok(response.unbind())
     }
 
@@ -119,19 +129,15 @@ impl ResponseTypes {
         value.is_instance(self.base.bind(value.py()))
     }
 
-    /// Whether it is sent as status, headers and body, and nothing comes of it after that.
-    pub fn is_plain(&self, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    /// Whether it is sent as status, headers and body, and nothing comes of it after that but its background tasks.
+    pub fn is_plain(&self, value: &Bound<'_, PyAny>) -> bool {
         let class = value.get_type();
-        if !self.plain.iter().any(|plain| plain.is(&class)) {
-            return Ok(false);
-        }
-        Ok(value.getattr(intern!(value.py(), "background"))?.is_none())
+        self.plain.iter().any(|plain| plain.is(&class))
     }
 }
 
 impl<'py> Made<'py> {
-    /// Of a function's value, and of the `Response` that it was given as an argument, if it asked for one. JSON goes to
-    /// `scratch`, which is cleared first.
+    /// Of a function's value, and of what it was given to say more by. JSON goes to `scratch`, which is cleared first.
     ///
     /// # Errors
     /// What FastAPI would have raised, with a note for the log.
@@ -139,17 +145,17 @@ impl<'py> Made<'py> {
         plan: &Plan,
         types: &ResponseTypes,
         value: &Bound<'py, PyAny>,
-        injected: Option<&Bound<'py, PyAny>>,
+        further: &Further<'py>,
         scratch: &mut Vec<u8>,
     ) -> PyResult<Self> {
         let py = value.py();
         scratch.clear();
-        if let Some(injected) = injected {
+        if let Some(injected) = &further.response {
             if types.is_response(value)? {
-                return Ok(Self::Response(value.clone()));
+                return Self::as_it_is(value, further);
             }
             if has_said_something(injected)? {
-                let response = plan.respond.bind(py).call1((value, injected));
+                let response = plan.respond.bind(py).call1((value, injected, &further.tasks));
                 return response.map(Self::Response).map_err(|error| noted(plan, value, error));
             }
         }
@@ -160,16 +166,22 @@ impl<'py> Made<'py> {
             scratch.clear();
         }
         if types.is_response(value)? {
-            return Ok(Self::Response(value.clone()));
+            return Self::as_it_is(value, further);
         }
         if let Some(render) = &plan.render {
-            let response = render.bind(py).call1((value,));
+            let response = render.bind(py).call1((value, &further.tasks));
             return response.map(Self::Response).map_err(|error| noted(plan, value, error));
         }
         let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
         let body = encode.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?;
         scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
         Ok(Self::Json)
+    }
+
+    /// A response that the function itself has made.
+    fn as_it_is(response: &Bound<'py, PyAny>, further: &Further<'py>) -> PyResult<Self> {
+        further.give_to(response)?;
+        Ok(Self::Response(response.clone()))
     }
 }
 
@@ -202,23 +214,26 @@ fn noted(plan: &Plan, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
 }
 
 /// Takes a response apart, if it is one that can be.
-fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyResult<Reply> {
+fn from_response(types: &ResponseTypes, response: &Bound<'_, PyAny>) -> PyResult<(Reply, Option<Py<PyAny>>)> {
     let py = response.py();
-    if !types.is_plain(response)? {
-        return Ok(Reply::Object(Hook::Respond, response.clone().unbind()));
+    let as_it_is = || (Reply::Object(Hook::Respond, response.clone().unbind()), None);
+    if !types.is_plain(response) {
+        return Ok(as_it_is());
     }
     let status = checked_status(response.getattr(intern!(py, "status_code"))?.extract()?)?;
     let headers = headers_from(&response.getattr(intern!(py, "raw_headers"))?)?;
     let body = response.getattr(intern!(py, "body"))?;
     let Ok(body) = body.cast_exact::<PyBytes>() else {
         // A memoryview: Starlette allows that too.
-        return Ok(Reply::Object(Hook::Respond, response.clone().unbind()));
+        return Ok(as_it_is());
     };
     if headers.content_length().is_some_and(|length| length != body.as_bytes().len() as u64) {
         // FastAPI empties the body of a 205 and leaves its length; what the server does with it is for the ASGI path to say.
-        return Ok(Reply::Object(Hook::Respond, response.clone().unbind()));
+        return Ok(as_it_is());
     }
-    Ok(Reply::Whole { status, headers, body: shared_bytes(body) })
+    let background = response.getattr(intern!(py, "background"))?;
+    let background = (!background.is_none()).then(|| background.unbind());
+    Ok((Reply::Whole { status, headers, body: shared_bytes(body) }, background))
 }
 
 /// The bytes of a body, which stay where Python has them if they are many: an app that sends the same ones to many peers holds
@@ -235,7 +250,7 @@ pub fn shared_bytes(body: &Bound<'_, PyBytes>) -> Bytes {
 /// A plain HTTPException is an answer: FastAPI's own one.
 fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exception: PyErr) -> Reply {
     let reply = match hooks.http_response.bind(py).call1((exception.value(py),)) {
-        Ok(response) if !response.is_none() => from_response(types, &response),
+        Ok(response) if !response.is_none() => from_response(types, &response).map(|(reply, _)| reply),
         _ => Err(exception),
     };
     reply.unwrap_or_else(|error| Reply::Object(Hook::Raised, error.into_value(py).into_any()))

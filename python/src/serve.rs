@@ -23,6 +23,7 @@ use turboapi_platform::{IoConfig, Platform, Wait};
 
 use crate::error;
 use crate::event_loop::AsyncioLoop;
+use crate::follow::follow_up;
 use crate::handler::{Attached, PythonHandler};
 use crate::handoff::Handoff;
 use crate::hooks::Hooks;
@@ -35,7 +36,7 @@ use crate::probe::choose;
 use crate::reply::ResponseTypes;
 use crate::subject::{Role, Standings};
 use crate::table::Table;
-use crate::task::TaskCall;
+use crate::task::{TaskCall, TaskTypes};
 use crate::watchdog::Activity;
 
 /// Turns in a row that found work without waiting. After so many the interpreter is let go for a moment all the same: a
@@ -166,6 +167,9 @@ impl<P: Platform> Server<P> {
 
     /// One turn: events, from the kernel to the handler.
     fn turn(&mut self, py: Python<'_>, wait: Wait) -> PyResult<worker::Seen> {
+        // What these follow was handed to the platform before, which gives it to the kernel in this turn.
+        let due = self.handler.as_ref().map(|handler| handler.outstanding.afterwards.take()).unwrap_or_default();
+        let wait = if due.is_empty() { wait } else { Wait::Poll };
         // While calls are out in threads these want the interpreter, and would wait for it until its switch interval is over. Of
         // threads that are not ours we know when they ring.
         self.rung_turns = self.rung_turns.saturating_sub(1);
@@ -191,6 +195,9 @@ impl<P: Platform> Server<P> {
             if let Some(handler) = &mut self.handler {
                 handler.asyncio.touch();
             }
+        }
+        if let Some(handler) = self.handler.as_mut().filter(|_| !due.is_empty()) {
+            follow_up(py, handler, &mut self.standings, due);
         }
         self.busy_turns = if self.worker.has_work() { self.busy_turns % BUSY_TURNS_MAX + 1 } else { 0 };
         Ok(match &mut self.handler {
@@ -232,7 +239,7 @@ impl<P: Platform> Server<P> {
             }
             // The worker's Python part closes its sockets when nobody accepts from them any more.
             let has_stopped_listening = listened && !self.worker.listens();
-            let is_for_python = has_stopped_listening || self.worker.is_drained();
+            let is_for_python = has_stopped_listening || self.is_drained();
             if wait == Wait::Poll || is_for_python || self.has_loop_work(py)? {
                 return Ok(false);
             }
@@ -300,7 +307,8 @@ impl<P: Platform> Serve for Server<P> {
     }
 
     fn is_drained(&self) -> bool {
-        self.worker.is_drained()
+        let is_done = |handler: &PythonHandler| handler.outstanding.afterwards.is_empty();
+        self.worker.is_drained() && self.handler.as_ref().is_none_or(is_done)
     }
 
     fn listens(&self) -> bool {
@@ -402,6 +410,7 @@ impl Worker {
         let budget = Duration::try_from_secs_f64(inline_budget)
             .map_err(|error| PyValueError::new_err(format!("inline_budget is {inline_budget}: {error}")))?;
         let types = ResponseTypes::new(response, plain_responses);
+        let types = (types, TaskTypes::new(&hooks.getattr("tasks")?)?);
         let returns = Arc::new(Returns::new(Arc::clone(&self.bell)));
         let hooks = Arc::new(Hooks::new(hooks)?);
         let mut handler = PythonHandler::new(hooks, types, AsyncioLoop::new(event_loop)?, returns, budget);

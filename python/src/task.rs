@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
 use turboapi_core::standing::{Seen, Standing};
 
 use crate::calls::Calls;
@@ -51,14 +53,76 @@ impl TaskCall {
         call.ok_or_else(|| PyRuntimeError::new_err("a task is run once"))?.call0(py)
     }
 
-    /// `background task reports.send`.
     #[cold]
     fn label(&self, py: Python<'_>) -> String {
         let function = lock(&self.state).function.as_ref().map(|function| function.clone_ref(py));
-        let text = |name| function.as_ref()?.getattr(py, name).ok()?.extract::<String>(py).ok();
-        let part = |name| text(name).unwrap_or_else(|| "?".to_owned());
-        format!("background task {}.{}", part("__module__"), part("__qualname__"))
+        label(function.unwrap_or_else(|| py.None()).bind(py))
     }
+}
+
+/// Starlette's and FastAPI's background tasks, as `turboapi/serving/background.py` knows them.
+pub struct TaskTypes {
+    /// `BackgroundTask`
+    pub one: Py<PyType>,
+    /// The lists of them.
+    pub several: Vec<Py<PyType>>,
+    /// `(owner, attribute, value)`: what is called here in the place of, as long as nobody has replaced it.
+    stock: Vec<(Py<PyAny>, Py<PyString>, Py<PyAny>)>,
+    /// `functools.partial`
+    partial: Py<PyType>,
+    /// `types.MethodType`
+    method: Py<PyType>,
+}
+
+impl TaskTypes {
+    /// Reads the attributes of the module.
+    pub fn new(module: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = module.py();
+        let mut stock = Vec::new();
+        for (owner, name, value) in module.getattr("STOCK")?.extract::<Vec<(Py<PyAny>, String, Py<PyAny>)>>()? {
+            stock.push((owner, PyString::intern(py, &name).unbind(), value));
+        }
+        Ok(Self {
+            one: module.getattr("BackgroundTask")?.extract()?,
+            several: module.getattr("SEVERAL")?.extract()?,
+            stock,
+            partial: py.import("functools")?.getattr("partial")?.extract()?,
+            method: py.import("types")?.getattr("MethodType")?.extract()?,
+        })
+    }
+
+    /// Whether Starlette's own code would run the tasks, so that they may be run here.
+    pub fn are_stock(&self, py: Python<'_>) -> bool {
+        self.stock.iter().all(|(owner, name, value)| {
+            owner.bind(py).getattr(name.bind(py)).is_ok_and(|present| present.is(value.bind(py)))
+        })
+    }
+
+    /// The function that a method or a partial is of: these are made anew for each task.
+    pub fn owner_of<'py>(&self, function: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        let mut owner = function.clone();
+        loop {
+            let class = owner.get_type();
+            if class.is(self.partial.bind(py)) {
+                owner = owner.getattr(intern!(py, "func"))?;
+            } else if class.is(self.method.bind(py)) {
+                owner = owner.getattr(intern!(py, "__func__"))?;
+            } else {
+                return Ok(owner);
+            }
+        }
+    }
+}
+
+/// What the log calls a task of this function: `background task reports.send`.
+#[cold]
+pub fn label(function: &Bound<'_, PyAny>) -> String {
+    let part = |name| {
+        let text = function.getattr(name).and_then(|text| text.extract::<String>());
+        text.unwrap_or_else(|_| "?".to_owned())
+    };
+    format!("background task {}.{}", part("__module__"), part("__qualname__"))
 }
 
 #[pymethods]

@@ -154,17 +154,22 @@ class Matched:
     @property
     def is_staged(self) -> bool:
         """Whether the function sends the answer itself, by an argument."""
-    def make_response(self) -> Any:
-        """A `Response` as an argument, for `call` and `answer`; None: there is no such argument."""
-    def call(self, scope: dict[str, Any], body: bytes | None, connection: Any, response: Any, respond: Any) -> tuple[str, Any] | None:
+    def make_further(self) -> tuple[Any, Any]:
+        """A `Response` and a `BackgroundTasks` as arguments, for `call` and `answer`; None for one that there is not."""
+    def by_standing(self, background: Any) -> Any:
+        """The same background tasks, to be called in Starlette's way, of which plain functions run by their standing."""
+    def call(
+        self, scope: dict[str, Any], body: bytes | None, connection: Any, response: Any, tasks: Any, respond: Any
+    ) -> tuple[str, Any] | None:
         """Calls the function, with arguments from the request as the scope has it now.
 
         Returns:
             None: the request is not for the plan, and nothing has happened. Else `("value", result)`, `("awaitable", coroutine)` or
             `("job", Job)`, whose result is still to come.
         """
-    def answer(self, value: Any, response: Any) -> Any:
-        """What becomes of the function's value: `(status, header pairs, body)`, or a response that has to be called.
+    def answer(self, value: Any, response: Any, tasks: Any) -> Any:
+        """What becomes of the function's value: `(status, header pairs, body, background)`, where the last is to be called afterwards, or
+        None; or a response that has to be called.
 
         Raises what FastAPI would have raised.
         """

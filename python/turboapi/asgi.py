@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from contextvars import Context
 from types import AsyncGeneratorType, FrameType
 from typing import Any
@@ -90,17 +90,41 @@ class Gateway:
             matched: what Rust has found, for the leaf that stands in the place of the app's router.
             further: what else is in the scope.
         """
-        scope: Scope = {"type": "http", "asgi": VERSION, "scheme": "http", "root_path": self.root_path, "state": self._request_state()}
-        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
-        if further:
-            scope.update(further)
+        scope = self._scope(exchange, further)
         if matched is not None:
             scope[KEY] = matched
             matched.remember(scope)
-        task = asyncio.Task(self._run(app, scope, exchange), loop=self._loop, name=TASK_NAME, context=context, eager_start=True)
+        self._begin(self._run(app, scope, exchange), context)
+
+    def go_on(self, work: Awaitable[None], exchange: Exchange, context: Context | None, fail: AsgiApp) -> None:
+        """Awaits what follows an answer, in a task of the same kind.
+
+        Args:
+            exchange: of the answer, which is over.
+            fail: is called if it raises, as the exception's own call.
+        """
+        self._begin(self._go_on(work, exchange, fail), context)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, None], context: Context | None) -> None:
+        task = asyncio.Task(coroutine, loop=self._loop, name=TASK_NAME, context=context, eager_start=True)
         if not task.done():
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    def _scope(self, exchange: Exchange, further: dict[str, Any]) -> Scope:
+        scope: Scope = {"type": "http", "asgi": VERSION, "scheme": "http", "root_path": self.root_path, "state": self._request_state()}
+        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
+        scope.update(further)
+        return scope
+
+    async def _go_on(self, work: Awaitable[None], exchange: Exchange, fail: AsgiApp) -> None:
+        try:
+            await work
+        except BaseException as error:
+            further = {"turboapi.exception": error, "turboapi.traceback": error.__traceback__}
+            await self._run(fail, self._scope(exchange, further), exchange)
+        else:
+            exchange.finish()
 
     async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
         call = Call(exchange)
@@ -190,7 +214,7 @@ class Call:
         self._exchange = exchange
         self._is_body_received = False
         #: Whether the app has begun its answer, or has tried to.
-        self.has_begun = False
+        self.has_begun = exchange.started
         #: Generators whose part was being sent when their task was cancelled.
         self.cut_streams: list[AsyncGeneratorType[Any, Any]] = []
         #: The tasks that wait for the end, or have been told of it.

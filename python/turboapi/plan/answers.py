@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.encoders import jsonable_encoder
 from fastapi.exception_handlers import http_exception_handler
@@ -20,17 +20,21 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaSerializer
+from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .chain import chain
 from .field import ModelField
+from .raising import Raising, after_begin
+
+#: Of the scope of an exception: whether the answer has begun.
+HAS_BEGUN = "turboapi.has_begun"
 
 
 def encode(value: object) -> bytes:
@@ -40,9 +44,9 @@ def encode(value: object) -> bytes:
 class Renderers(NamedTuple):
     """What makes answers of a route's values: the plan's fields of the same names."""
 
-    render: Callable[[object], Response] | None
+    render: Callable[[object, BackgroundTasks | None], Response] | None
     serialize: Callable[[object], bytes] | None
-    respond: Callable[[object, Response], Response]
+    respond: Callable[[object, Response, BackgroundTasks | None], Response]
 
 
 def renderers(context: Any, label: str) -> Renderers:
@@ -52,7 +56,7 @@ def renderers(context: Any, label: str) -> Renderers:
     response_class = declared.value if is_default else declared
     has_model = bool(context.response_model)
     status_code = context.status_code or None
-    options: dict[str, Any] = {"background": None} if status_code is None else {"background": None, "status_code": status_code}
+    options: dict[str, Any] = {} if status_code is None else {"status_code": status_code}
     convert = _serializer(context, label, to_bytes=is_default) if has_model else jsonable_encoder
 
     if is_default and has_model:
@@ -60,14 +64,14 @@ def renderers(context: Any, label: str) -> Renderers:
     else:
         make = functools.partial(response_class, **options)
 
-    def render(value: object, **said: int) -> Response:
-        response = make(convert(value), **said)
+    def render(value: object, tasks: BackgroundTasks | None = None, **said: int) -> Response:
+        response = make(convert(value), background=tasks, **said)
         if _is_bodiless(response.status_code):
             response.body = b""
         return response
 
-    def respond(value: object, injected: Response) -> Response:
-        response = render(value, status_code=injected.status_code) if injected.status_code else render(value)
+    def respond(value: object, injected: Response, tasks: BackgroundTasks | None = None) -> Response:
+        response = render(value, tasks, status_code=injected.status_code) if injected.status_code else render(value, tasks)
         response.headers.raw.extend(injected.headers.raw)
         return response
 
@@ -78,7 +82,7 @@ def renderers(context: Any, label: str) -> Renderers:
     return Renderers(render, None, respond)
 
 
-def as_response(value: object, _injected: Response | None = None) -> Any:
+def as_response(value: object, *_: object) -> Any:
     """What a function of a Starlette route has returned: any ASGI app answers, nothing else does."""
     if not callable(value):
         raise TypeError(f"{type(value).__name__!r} object is not callable")
@@ -195,7 +199,8 @@ def http_exception_is_plain(app: FastAPI) -> bool:
 
 
 def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] = lambda inner: inner) -> ASGIApp:
-    """Answers for an exception of a native handler as the app would have: the exception is `scope["turboapi.exception"]`.
+    """Answers for an exception of a native handler as the app would have: the exception is `scope["turboapi.exception"]`. Where its answer
+    has begun already, by the gateway's `send`, handlers are asked all the same, and what they answer is dropped.
 
     Raises the exception again after a 500, as Starlette does, so that the server logs it.
 
@@ -204,19 +209,25 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] = lambda inner:
     """
     handlers = handlers_of(app)
 
-    async def raise_exception(request: Request) -> Response:
-        raise request.scope["turboapi.exception"]
+    async def raise_exception(scope: Scope, receive: Receive, send: Send) -> None:
+        raising = Raising(scope["turboapi.exception"], scope[HAS_BEGUN])
+        await wrap_app_handling_exceptions(raising, Request(scope, receive, send))(scope, receive, send)
 
     # Two layers of handlers, as in the app: what a handler itself raises is handled once more.
-    inner: ASGIApp = request_response(raise_exception)
-    inner = ExceptionMiddleware(inner, handlers=handlers.others, debug=handlers.debug)
+    inner = ExceptionMiddleware(raise_exception, handlers=handlers.others, debug=handlers.debug)
     stack = ServerErrorMiddleware(around(inner), handler=handlers.error, debug=handlers.debug)
+    # Middleware that holds an answer's begin back must not hide it: of a failure after it, all of it does no more than pass it on.
+    begun = ServerErrorMiddleware(inner, handler=handlers.error, debug=handlers.debug)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app
         scope.setdefault("router", app.router)
         _match_again(app, scope)
-        await stack(scope, receive, send)
+        has_begun = scope[HAS_BEGUN] = getattr(send, "has_begun", False)
+        if has_begun:
+            await begun(scope, receive, after_begin(send))
+        else:
+            await stack(scope, receive, send)
 
     return answer
 

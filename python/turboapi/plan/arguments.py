@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import fastapi
 from fastapi import params
 from fastapi.security import SecurityScopes
 from pydantic import BaseModel, Json, ValidationError
@@ -65,10 +66,11 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An argument that says nothing of its own: the request itself, a response whose status and headers count, OAuth2's scopes."""
+    """An argument that says nothing of its own: the request itself, a response whose status and headers count, background tasks, OAuth2's
+    scopes."""
 
     name: str
-    kind: Literal["connection", "response", "scopes"]
+    kind: Literal["connection", "response", "tasks", "scopes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,8 @@ def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Paramet
             return Given(argument.name, "connection")
         if argument.annotation is Response:
             return Given(argument.name, "response")
+        if argument.annotation in (fastapi.BackgroundTasks, BackgroundTasks):
+            return Given(argument.name, "tasks")  # FastAPI's class for either
         if argument.annotation is SecurityScopes:
             return Given(argument.name, "scopes")
     declared = _declaration(argument, path_names)

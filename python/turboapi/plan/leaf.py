@@ -22,6 +22,7 @@ from .._core import Matched
 from .chain import chain
 from .ends import returned
 from .inner_call import InnerCall
+from .raising import Raising, after_begin
 
 #: Where the scope has what Rust has found. Under another server it is not there, and the app's own router answers.
 KEY = "turboapi.matched"
@@ -104,7 +105,8 @@ async def run(
         if matched.takes_connection:
             connection = await _request(scope, receive, send, reader)
         stage = Stage(matched, scope, receive, send, within)
-        called = matched.call(scope, body, connection, stage.response, stage if matched.is_staged else None)
+        respond = stage if matched.is_staged else None
+        called = matched.call(scope, body, connection, stage.response, stage.tasks, respond)
         if called is not None:
             kind, value = called
             if kind != "value":
@@ -139,7 +141,7 @@ class Stage:
         within: what `send` is, if it may take an answer whole (`TAKE_WHOLE`).
     """
 
-    __slots__ = ("_matched", "_receive", "_scope", "_send", "_within", "has_started", "is_done", "response")
+    __slots__ = ("_matched", "_receive", "_scope", "_send", "_within", "has_started", "is_done", "response", "tasks")
 
     def __init__(self, matched: Matched, scope: Scope, receive: Receive, send: Send, within: Any) -> None:
         self._matched = matched
@@ -147,25 +149,28 @@ class Stage:
         self._receive = receive
         self._send = send
         self._within = within
-        #: What the function's argument of this kind is; None: there is no such argument.
-        self.response = matched.make_response()
+        #: What the function's arguments of these kinds are; None: there is no such argument.
+        self.response, self.tasks = matched.make_further()
         self.has_started = False
         self.is_done = False
 
     def make(self, value: Any) -> Any:
-        """What a function's value becomes: status, headers and body, or a response that has to be called. Raises what FastAPI raises."""
-        return self._matched.answer(value, self.response)
+        """What a function's value becomes: status, headers, body and background tasks, or a response that has to be called. Raises what FastAPI raises."""
+        return self._matched.answer(value, self.response, self.tasks)
 
     async def send(self, answer: Any) -> None:
         """Sends it, and does what a response does after that."""
         if type(answer) is not tuple:
             await answer(self._scope, self._receive, self._noting)
         else:
-            status, headers, data = answer
+            status, headers, data, background = answer
             self.has_started = True
-            if self._within is None or not self._within.whole(status, headers, data):
+            # What follows an answer has to be awaited: a `send` that takes it whole does not wait for us.
+            if self._within is None or background is not None or not self._within.whole(status, headers, data):
                 await self._send({"type": "http.response.start", "status": status, "headers": headers})
                 await self._send({"type": "http.response.body", "body": data})
+            if background is not None:
+                await self._matched.by_standing(background)()
         self.is_done = True
 
     async def _noting(self, message: Message) -> None:
@@ -229,29 +234,3 @@ class _Reader:
             return await self._receive()
 
         return receive
-
-
-class Raising:
-    """An ASGI app that raises, at its begin or after it has begun to answer."""
-
-    def __init__(self, error: Exception, has_started: bool) -> None:
-        self._error = error
-        self._has_started = has_started
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._has_started:
-            await send({"type": "http.response.start"})
-        raise self._error
-
-
-def after_begin(send: Send) -> Send:
-    """A `send` for somebody who does not know that the answer was begun: his own begin is dropped."""
-    has_begun = False
-
-    async def send_rest(message: Message) -> None:
-        nonlocal has_begun
-        if has_begun:
-            await send(message)
-        has_begun = True
-
-    return send_rest

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import fastapi.routing
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import EventSourceResponse
 from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute, iter_route_contexts
@@ -69,19 +69,23 @@ class NativeRoute:
     body: Body | None
     status_code: int | None
     """The decorator's; None means 200."""
-    render: Callable[[object], Response] | None
-    """The whole answer, for response classes and status codes that are more than JSON bytes. Goes before the two below."""
+    render: Callable[[object, BackgroundTasks | None], Response] | None
+    """The whole answer, with the tasks that follow it, for response classes and status codes that are more than JSON bytes. Goes before the
+    two below."""
     serialize: Callable[[object], bytes] | None
     """A response model is declared: validate, then JSON. Raises ResponseValidationError."""
     encode: Callable[[object], bytes]
     """No response model: the exact slow way for what the native JSON writer does not know. Raises what FastAPI raises."""
-    respond: Callable[[object, Response], Response]
+    respond: Callable[[object, Response, BackgroundTasks | None], Response]
     """The whole answer where the endpoint has set a status or headers of the `Response` that it was given."""
     connection: str | None
     """Name of the argument that is the request."""
     response: str | None
     """Name of the argument that is a `Response` to be filled in."""
     make_response: Callable[[], Response]
+    tasks: str | None
+    """Name of the argument that is a `BackgroundTasks` to be filled in."""
+    make_tasks: Callable[[], BackgroundTasks]
     place: Place
     owner: Callable[..., Any]
     """The route's own function, by which it is known where it may run."""
@@ -405,6 +409,8 @@ def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: 
         connection=first.name,
         response=None,
         make_response=make_response,
+        tasks=None,
+        make_tasks=BackgroundTasks,
         place=place,
         owner=endpoint,
         blocking=None,
@@ -482,6 +488,8 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         connection=composed.given.get("connection"),
         response=composed.given.get("response"),
         make_response=make_response,
+        tasks=composed.given.get("tasks"),
+        make_tasks=BackgroundTasks,
         place=place,
         owner=context.endpoint,
         blocking=blocking,

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .chain import chain
 from .inner_call import InnerCall
-from .leaf import KEY, TAKE_WHOLE, Leaf, Raising, after_begin, run
+from .leaf import KEY, TAKE_WHOLE, Leaf, run
+from .raising import Raising, after_begin
 
 #: Of FastAPI, between ServerErrorMiddleware and the app's own middleware. Without telemetry and `max_body_size` they do nothing.
 IDLE = {("fastapi.telemetry._asgi", "ExceptionTelemetryMiddleware"), ("fastapi._body_limit", "AppBodyLimitMiddleware")}

@@ -6,7 +6,7 @@ Not here: responses of the app's own ASGI call, whose tasks AnyIO's threads have
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
 from types import MethodType
 from typing import Any
@@ -25,9 +25,14 @@ RESPONSES = frozenset((Response, JSONResponse, HTMLResponse, PlainTextResponse, 
 #: Those of Starlette and FastAPI; a subclass may mean anything.
 SEVERAL = (BackgroundTasks, fastapi.BackgroundTasks)
 
-CALL, CALL_CODE = BackgroundTask.__call__, getattr(BackgroundTask.__call__, "__code__", None)
-#: Whether this is what we stand in for: a library that watches an app may have put its own in the place of one of them.
-IS_KNOWN = CALL_CODE is not None and CALL_CODE.co_filename == background.__file__
+#: What we stand in for, as owner, attribute and value: a library that watches an app may put its own in the place of one of them.
+STOCK = [(kind, "__call__", kind.__call__) for kind in (BackgroundTask, *SEVERAL)]
+STOCK.append((background, "run_in_threadpool", concurrency.run_in_threadpool))
+
+_FILES = (background.__file__, fastapi.background.__file__)
+
+if any(getattr(getattr(call, "__code__", None), "co_filename", "") not in _FILES for _, _, call in STOCK[:-1]):
+    STOCK.append((background, "__name__", None))  # one has done so already
 
 
 class Background:
@@ -41,27 +46,55 @@ class Background:
     def taken_over(self, response: Any) -> Any:
         """The same response, whose tasks run by their standing; itself, if it has none that could. It is not changed: an app may
         answer with it again, and on another worker."""
-        if type(response) not in RESPONSES or response.background is None or not self._stands_in():
+        if type(response) not in RESPONSES or response.background is None:
             return response
-        given: Any = response.background
-        if type(given) is BackgroundTask:
-            ours: Any = self._task(given)
-        elif type(given) in SEVERAL:
-            ours = copied(given)
-            ours.tasks = TaskList(given.tasks, self._task)
-        else:
+        ours = self.by_standing(response.background)
+        if ours is response.background:
             return response
         response = copied(response)
         response.background = ours
         return response
 
-    def _stands_in(self) -> bool:
-        return (
-            IS_KNOWN and BackgroundTask.__call__ is CALL and getattr(background, "run_in_threadpool", None) is concurrency.run_in_threadpool
-        )
+    def by_standing(self, given: Any) -> Any:
+        """The same background tasks, run by their standing; themselves, if there are none that could."""
+        if type(given) in (BackgroundTask, *SEVERAL) and stands_in():
+            if type(given) is BackgroundTask:
+                return self._task(given)
+            ours: Any = copied(given)
+            ours.tasks = TaskList(given.tasks, self._task)
+            return ours
+        return given
 
     def _task(self, task: BackgroundTask) -> Any:
         return task if type(task) is not BackgroundTask or task.is_async else TaskByStanding(task, self)
+
+    async def after(
+        self,
+        first: Callable[[], Awaitable[None]] | None,
+        rest: Iterator[BackgroundTask] | None,
+        end: Callable[[BaseException | None], Awaitable[None] | None] | None,
+    ) -> None:
+        """What is due after an answer that has left, from the first task on that is not called in Rust (python/src/after.rs).
+
+        Args:
+            first: is called and awaited.
+            rest: those that follow it. It sees what is added meanwhile.
+            end: is called whatever became of them, with what they have raised, and what it returns is awaited.
+        """
+        raised = None
+        try:
+            if first is not None:
+                await (self.by_standing(first))()
+            for task in rest or ():
+                await (self.by_standing(task))()
+        except BaseException as error:
+            if end is None:
+                raise
+            raised = error
+        if end is not None:
+            left = end(raised)
+            if left is not None:
+                await left
 
     async def run(self, task: BackgroundTask) -> None:
         """Calls the function of a task; what it raises is raised here."""
@@ -87,6 +120,11 @@ class Background:
             raise
         # Not by the future, which takes no StopIteration.
         call.result()
+
+
+def stands_in() -> bool:
+    """Whether Starlette's own code would run the tasks."""
+    return all(getattr(owner, name, None) is value for owner, name, value in STOCK)
 
 
 class TaskJob:

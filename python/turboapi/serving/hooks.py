@@ -17,6 +17,7 @@ from starlette.responses import Response
 from .. import _core
 from ..asgi import Gateway
 from ..plan import answers, changes, layers, leaf, placement, routes, stack
+from . import background as tasks
 from .background import Background
 from .pool import Pool
 
@@ -48,6 +49,8 @@ class Hooks:
         self._loop = loop
         self._gateway = gateway
         self._background = background
+        self.by_standing = background.by_standing
+        self.tasks = tasks
         self.pool = pool.start
         self.pool_beyond = pool.start_beyond
         self.returned = pool.returned
@@ -110,6 +113,11 @@ class Hooks:
             self._gateway.start(response, exchange, context)
         else:
             self._gateway.start(self._respond_around, exchange, context, **{layers.RESPONSE_KEY: response})
+
+    def after(self, exchange: _core.Exchange, context: Context | None, first: Any, rest: Any, end: Any, pending: Any) -> None:
+        """What is due after an answer has to be awaited: `Background.after`, or `pending` alone."""
+        work = self._background.after(first, rest, end) if pending is None else pending
+        self._gateway.go_on(work, exchange, context, self._error_app)
 
     def raised(self, exchange: _core.Exchange, exception: BaseException, context: Context | None) -> None:
         """A native handler raised: the app's exception handlers have it."""
