@@ -57,7 +57,7 @@ def renderers(context: Any, label: str) -> Renderers:
     has_model = bool(context.response_model)
     status_code = context.status_code or None
     options: dict[str, Any] = {} if status_code is None else {"status_code": status_code}
-    convert = _serializer(context, label, to_bytes=is_default) if has_model else jsonable_encoder
+    convert = model_serializer(context, context.response_model, label, to_bytes=is_default) if has_model else jsonable_encoder
 
     if is_default and has_model:
         make: Callable[..., Response] = functools.partial(Response, media_type="application/json", **options)
@@ -101,9 +101,9 @@ def _is_bodiless(status_code: int) -> bool:
     return status_code < 200 or status_code in (204, 205, 304)
 
 
-def _serializer(context: Any, label: str, to_bytes: bool) -> Callable[[object], Any]:
+def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool) -> Callable[[object], Any]:
     """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump."""
-    field = ModelField.of(FieldInfo(annotation=context.response_model), context.response_model)
+    field = ModelField.of(FieldInfo(annotation=model), model)
     validate = field.validate
     options = {
         "include": context.response_model_include,
@@ -223,13 +223,26 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] = lambda inner:
         scope["app"] = app
         scope.setdefault("router", app.router)
         _match_again(app, scope)
-        has_begun = scope[HAS_BEGUN] = getattr(send, "has_begun", False)
+        has_begun = scope[HAS_BEGUN] = scope.get(HAS_BEGUN, False) or getattr(send, "has_begun", False)
         if has_begun:
             await begun(scope, receive, after_begin(send))
         else:
             await stack(scope, receive, send)
 
     return answer
+
+
+def responding(error_app: ASGIApp, response_key: str, inner: ASGIApp | None = None) -> ASGIApp:
+    """Sends the response `scope[response_key]`, by itself or by `inner`; what it raises is for the app's exception handlers."""
+
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await (inner or scope[response_key])(scope, receive, send)
+        except Exception as error:
+            scope["turboapi.exception"], scope["turboapi.traceback"] = error, error.__traceback__
+            await error_app(scope, receive, send)
+
+    return respond
 
 
 def _match_again(app: FastAPI, scope: Scope) -> None:

@@ -32,7 +32,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
 from .._core import Part
-from . import layers
+from . import layers, streams
 from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers
 from .arguments import Body, Parameter
 from .compose import compose
@@ -386,7 +386,7 @@ def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], s
 def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: _Spot) -> NativeRoute | str:
     """The plan of a route of Starlette's, whose function makes a response of a request. FastAPI's own docs pages are such."""
     endpoint = route.endpoint
-    if not isinstance(endpoint, types.FunctionType | types.MethodType) or _endpoint_reason(endpoint):
+    if not isinstance(endpoint, types.FunctionType | types.MethodType) or _endpoint_reason(endpoint) or streams.is_generator(endpoint):
         return "Starlette route"
     if not _calls(route.app, endpoint) or type(context.original_route) is not Route:
         return "Starlette route"
@@ -443,16 +443,17 @@ def _route_reason(context: Any, original: APIRoute) -> str:
     response_class = declared.value if isinstance(declared, DefaultPlaceholder) else declared
     if not isinstance(response_class, type) or not issubclass(response_class, Response):
         return "the response class is not a plain class"
-    return "server-sent events" if issubclass(response_class, EventSourceResponse) else ""
+    if issubclass(response_class, EventSourceResponse):
+        return "server-sent events"
+    return streams.reason(context) if streams.is_generator(context.endpoint) else ""
 
 
 def _endpoint_reason(endpoint: Any) -> str:
     if not isinstance(endpoint, types.FunctionType | types.MethodType):
         return f"the endpoint is a {type(endpoint).__name__}, not a function"
     function = inspect.unwrap(endpoint)
-    for layer in (endpoint, function):
-        if inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer):
-            return "generator: the answer is a stream"
+    if any(kind(endpoint) != kind(function) for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
+        return "a function wraps a generator, or a generator wraps a function"
     code = getattr(endpoint, "__code__", None)
     is_coroutine = inspect.iscoroutinefunction(endpoint)
     if code is None or is_coroutine != bool(code.co_flags & inspect.CO_COROUTINE) or hasattr(endpoint, "_is_coroutine"):
@@ -467,14 +468,15 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
     if isinstance(root, str):
         return root
     label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
-    blocking = getattr(original, "turboapi_blocking", None)
+    is_stream = streams.is_generator(context.endpoint)  # whose call only makes the generator
+    blocking = False if is_stream else getattr(original, "turboapi_blocking", None)
     composed = compose(root, label, blocking, place.is_within_stack)
     if isinstance(composed, str):
         return composed
     overrides = getattr(getattr(context, "dependency_overrides_provider", None), "dependency_overrides", None)
     if root.nodes and type(overrides) not in (dict, types.NoneType):
         return "dependencies: dependency_overrides is not a dict"
-    made = renderers(context, label)
+    made = streams.renderers(context, label) if is_stream else renderers(context, label)
     return NativeRoute(
         endpoint=composed.function,
         is_coroutine=composed.is_coroutine,
@@ -492,7 +494,7 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         make_tasks=BackgroundTasks,
         place=place,
         owner=context.endpoint,
-        blocking=blocking,
+        blocking=None if is_stream and root.nodes else blocking,
         label=label,
         is_composed=bool(root.nodes),
         is_staged=composed.is_staged,

@@ -18,6 +18,7 @@ from .. import _core
 from ..asgi import Gateway
 from ..plan import answers, changes, layers, leaf, placement, routes, stack
 from . import background as tasks
+from . import streaming
 from .background import Background
 from .pool import Pool
 
@@ -71,7 +72,6 @@ class Hooks:
         self.version = None
         self._error_app = self._stack = self._app
         self._answers_http_exceptions = False
-        self._respond_around: Any = None
         self.layers = []
         if isinstance(self._app, Starlette):
             answers.build_stack(self._app)
@@ -91,9 +91,10 @@ class Hooks:
         self.layers = routes.compile_layers(self._app, self._gateway.root_path)
         if self.layers:
             self._error_app = answers.error_app(self._app, functools.partial(layers.around, self._app))
-            self._respond_around = layers.around(self._app, layers.respond)
+            self._respond = answers.responding(self._error_app, layers.RESPONSE_KEY, layers.around(self._app, layers.respond))
         else:
             self._error_app = answers.error_app(self._app)
+            self._respond = answers.responding(self._error_app, layers.RESPONSE_KEY)
         self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
         self.answers_unmatched = self._answers_http_exceptions
         self.redirect_slashes = self._app.router.redirect_slashes
@@ -108,11 +109,12 @@ class Hooks:
 
     def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
         """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""
-        response = self._background.taken_over(response)
-        if self._respond_around is None:
-            self._gateway.start(response, exchange, context)
+        if not self.layers and streaming.takes(response):
+            parts = (self._loop, self._gateway, self._background)
+            streaming.Stream(response, exchange, context, self._error_app, *parts).start()
         else:
-            self._gateway.start(self._respond_around, exchange, context, **{layers.RESPONSE_KEY: response})
+            response = self._background.taken_over(response)
+            self._gateway.start(self._respond, exchange, context, **{layers.RESPONSE_KEY: response})
 
     def after(self, exchange: _core.Exchange, context: Context | None, first: Any, rest: Any, end: Any, pending: Any) -> None:
         """What is due after an answer has to be awaited: `Background.after`, or `pending` alone."""

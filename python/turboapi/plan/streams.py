@@ -1,0 +1,93 @@
+"""Endpoints that are generators: their answer is a stream of what they yield.
+
+Here: what FastAPI's `get_request_handler` makes of such a generator, a `StreamingResponse` of JSON lines or of the declared class.
+Not here: server-sent events, which are the app's own call's, and how a stream is sent (serving/streaming.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import fastapi.routing
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.encoders import jsonable_encoder
+from starlette.background import BackgroundTasks
+from starlette.responses import Response, StreamingResponse
+
+from .answers import Renderers, model_serializer
+
+#: FastAPI 0.165: numbers that JSON does not have are null. Older ones write them as Python does.
+_finite: Callable[[Any], Any] = getattr(fastapi.routing, "_normalize_non_finite_floats", lambda value: value)
+
+
+def is_generator(endpoint: Callable[..., Any]) -> bool:
+    """Whether a call of this function gives a generator."""
+    return inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
+
+
+def reason(context: Any) -> str:
+    """Why a generator's stream is not for a plan, or ""."""
+    known = {"is_json_stream", "is_sse_stream", "stream_item_type"}
+    if any(getattr(context, name, known) is known for name in known):
+        return "generator: this FastAPI does not say what it makes of it"
+    if context.is_json_stream != isinstance(context.response_class, DefaultPlaceholder) or context.is_sse_stream:
+        return "generator: its answer is not JSON lines"
+    return ""
+
+
+def renderers(context: Any, label: str) -> Renderers:
+    """What makes a stream of the generator that an endpoint has returned. `context` is FastAPI's; `label` is for messages."""
+    options: dict[str, Any] = {"status_code": context.status_code} if context.status_code else {}
+    make: Callable[..., Response] = context.response_class
+    is_async = inspect.isasyncgenfunction(context.endpoint)
+    if context.is_json_stream:
+        make, options["media_type"] = StreamingResponse, "application/jsonl"
+        line = _line(context, label)
+        convert: Callable[[Any], Any] = _lines_async(line) if is_async else _lines(line)
+    else:
+        convert = _parts if is_async else lambda generator: generator
+
+    def render(generator: Any, tasks: BackgroundTasks | None = None, **said: int) -> Response:
+        return make(content=convert(generator), background=tasks, **{**options, **said})
+
+    def respond(generator: Any, injected: Response, tasks: BackgroundTasks | None = None) -> Response:
+        said = {"status_code": injected.status_code} if injected.status_code else {}
+        response = render(generator, tasks, **said)
+        response.headers.raw.extend(injected.headers.raw)
+        return response
+
+    return Renderers(render, None, respond)
+
+
+def _line(context: Any, label: str) -> Callable[[object], bytes]:
+    if context.stream_item_type:
+        serialize = model_serializer(context, context.stream_item_type, label, to_bytes=True)
+        return lambda item: bytes(serialize(item)) + b"\n"
+    return lambda item: json.dumps(_finite(jsonable_encoder(item))).encode() + b"\n"
+
+
+def _lines(line: Callable[[object], bytes]) -> Callable[[Iterator[Any]], Iterator[bytes]]:
+    def lines(generator: Iterator[Any]) -> Iterator[bytes]:
+        for item in generator:
+            yield line(item)
+
+    return lines
+
+
+def _lines_async(line: Callable[[object], bytes]) -> Callable[[AsyncIterator[Any]], AsyncIterator[bytes]]:
+    async def lines(generator: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+        async for item in generator:
+            yield line(item)
+            await anyio.sleep(0)  # where a stream that never waits can be cancelled
+
+    return lines
+
+
+async def _parts(generator: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for part in generator:
+        yield part
+        await anyio.sleep(0)  # where a stream that never waits can be cancelled
