@@ -1,6 +1,6 @@
-"""Apps with what others have made for FastAPI, and the requests that each is asked. `python plugins.py NAME`: see test_plugins.py.
+"""Apps with what others have made for FastAPI, and the requests that each is asked. `python plugins.py NAME...`: see test_plugins.py.
 
-Each runs in a process of its own: tracers put functions of theirs in the place of FastAPI's, and nothing puts them back.
+Tracers run in a process of their own: they put functions of theirs in the place of FastAPI's, and nothing puts them back.
 """
 
 import json
@@ -17,6 +17,8 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from matrix.record import Note
 from matrix.servers import PATIENCE, Matrix
+from plugin_routes import ADDED, Add
+from plugin_routes import FURTHER as FURTHER_ADDED
 from pydantic import BaseModel
 from starlette.middleware.sessions import SessionMiddleware
 
@@ -159,7 +161,8 @@ def correlation_id(note: Note) -> FastAPI:
 
 
 def authlib(note: Note) -> FastAPI:
-    import httpx
+    # Its client is made of httpx2 where that is installed, and mcp needs it.
+    import httpx2 as httpx
     from authlib.integrations.starlette_client import OAuth
 
     def token_endpoint(asked: httpx.Request) -> httpx.Response:
@@ -297,6 +300,12 @@ def slowapi(note: Note, is_asgi: bool = False) -> FastAPI:
     return app
 
 
+def added(note: Note, add: Add) -> FastAPI:
+    app = plain_app(note)
+    add(app, note)
+    return app
+
+
 PLUGINS: dict[str, Callable[[Note], FastAPI]] = {
     "prometheus": prometheus,
     "starlette_context": starlette_context,
@@ -306,6 +315,7 @@ PLUGINS: dict[str, Callable[[Note], FastAPI]] = {
     "opentelemetry": opentelemetry,
     "slowapi": slowapi,
     "slowapi_asgi": partial(slowapi, is_asgi=True),
+    **{name: partial(added, add=add) for name, add in ADDED.items()},
 }
 
 #: Beside REQUESTS. COOKIE stands for the one that was set last.
@@ -320,10 +330,12 @@ FURTHER: dict[str, list[bytes]] = {
     "slowapi": [request("GET", target) for target in ("/limited", "/limited", "/exempt", "/exempt", "/exempt")],
 }
 FURTHER["slowapi_asgi"] = FURTHER["slowapi"]
+FURTHER |= FURTHER_ADDED
 
 
 def run(name: str) -> dict[str, Any]:
     """Asks everything; what there is to know of it, as JSON can hold it."""
+    further = FURTHER.get(name, [])
     # Two sides sign a session in the same second.
     time.time = lambda: NOW
     # Handled, as tracers look at what is logged, but not shown.
@@ -331,12 +343,14 @@ def run(name: str) -> dict[str, Any]:
     logging.lastResort = None
     cookie, statuses, different, seen = b"", [], [], b""
     with Matrix(PLUGINS[name], shares_app=False) as matrix:
-        for raw in [*REQUESTS, *FURTHER.get(name, ())]:
+        for raw in [*REQUESTS, *further]:
             expected, found = matrix.compared(raw.replace(b"COOKIE", cookie))
             statuses.append(expected.status)
             cookie = next((value.partition(b";")[0] for key, value in expected.headers if key == b"set-cookie"), cookie)
             if raw.startswith(b"GET /seen"):
                 seen += expected.body
+            elif name in ADDED and raw in further:
+                seen += repr(expected.headers).encode() + expected.body
             found += sent_otherwise(raw) if name == "sentry" else []
             different += [f"{raw[:120]!r}: {line}" for line in found]
         native = matrix.native_count()
@@ -345,4 +359,4 @@ def run(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(run(sys.argv[1]), sys.stdout)
+    json.dump({name: run(name) for name in sys.argv[1:]}, sys.stdout)
