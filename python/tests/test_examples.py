@@ -18,6 +18,8 @@ from turboapi.plan.inventory import inventory
 from turboapi.plan.routes import compile_app
 from turboapi.testing import TestServer
 
+pytestmark = pytest.mark.above_platform
+
 EXAMPLES = str(Path(__file__).parent.parent / "examples")
 #: Of one mail, on a machine under load.
 PATIENCE = 20
