@@ -20,7 +20,7 @@ use crate::event_loop::AsyncioLoop;
 use crate::handler::PythonHandler;
 use crate::hooks::Hooks;
 use crate::interpreter::EnteredContext;
-use crate::plan::Standings;
+use crate::subject::{Role, Standings};
 use crate::task::{self, TaskTypes};
 
 /// Does what is due, on the worker's thread, outside of any task.
@@ -100,7 +100,7 @@ impl Doing<'_> {
         }
         let function = task.getattr(intern!(py, "func"))?;
         let owner = self.types.owner_of(&function)?;
-        let standing = self.standings.of(&owner, None);
+        let standing = self.standings.of(&owner, None, Role::Whole);
         let (positional, named) = (task.getattr(intern!(py, "args"))?, task.getattr(intern!(py, "kwargs"))?);
         let (Ok(positional), Ok(named)) = (positional.cast_exact::<PyTuple>(), named.cast_exact::<PyDict>()) else {
             return Ok(false);

@@ -172,7 +172,9 @@ impl Matched {
         if plan.fill(py, &request.with_body(params, body), &mut arguments).is_err() {
             return Ok(None);
         }
-        self.mark(scope)?;
+        if plan.place.wrapped.is_none() {
+            self.mark(scope)?;
+        }
         for further in [connection, response, tasks, respond].into_iter().flatten() {
             arguments.push(further);
         }
@@ -224,6 +226,36 @@ impl Matched {
                 ];
                 Ok(PyTuple::new(py, parts)?.into_any())
             }
+            Made::Response(response) => Ok(response),
+        }
+    }
+
+    /// Writes into the scope what the router writes.
+    #[pyo3(name = "mark")]
+    fn mark_scope(&self, scope: &Bound<'_, PyDict>) -> PyResult<()> {
+        self.mark(scope)
+    }
+
+    /// What stands around the route's handler (`Wrapped`), if the plan runs within that.
+    #[getter]
+    fn wrapped<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyAny>> {
+        self.parts.plan.place.wrapped.as_ref().map(|wrapped| wrapped.bind(py))
+    }
+
+    /// Whether the caller runs in the worker's own loop.
+    fn is_here(&self, py: Python<'_>) -> PyResult<bool> {
+        self.parts.running.is_here(py)
+    }
+
+    /// What becomes of the function's value, for somebody who wants to see it: a response, or its JSON as bytes.
+    ///
+    /// # Errors
+    /// What FastAPI would have raised.
+    fn made<'py>(&self, value: &Bound<'py, PyAny>, response: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let further = Further { response, tasks: None };
+        let mut json = Vec::new();
+        match Made::new(&self.parts.plan, &self.parts.types, value, &further, &mut json)? {
+            Made::Json => Ok(PyBytes::new(value.py(), &json).into_any()),
             Made::Response(response) => Ok(response),
         }
     }

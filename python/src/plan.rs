@@ -69,6 +69,8 @@ pub struct Place {
     pub prefix: String,
     /// A dict of what goes into the scope's `fastapi`, if the route is one of an included router.
     pub included: Option<Py<PyDict>>,
+    /// What stands around the route's handler, if the plan runs within that: `turboapi/plan/wrapped.py`.
+    pub wrapped: Option<Py<PyAny>>,
 }
 
 struct Parameter {
@@ -293,6 +295,7 @@ impl Place {
             path_params,
             prefix: fields::value(place, "prefix")?,
             included: fields::value(place, "included")?,
+            wrapped: fields::optional(place, "wrapped")?.map(Bound::unbind),
         })
     }
 }

@@ -37,7 +37,7 @@ TABLE: list[tuple[str, list[str], int | None, int]] = [
     ("starlette_context", ['"X-Request-ID":"0123456789abcdef0123456789abcdef"', "X-Correlation-ID"], None, 16),
     ("correlation_id", ['"0123456789abcdef0123456789abcdef"', '"made up"'], None, 17),
     ("authlib", ['{"user":"t"}'], 302, 18),
-    ("sentry", ['"transaction", "/async/{a}"', '"event", "/unknown", ["RuntimeError"]', '"internal_error"'], None, 0),
+    ("sentry", ['"transaction", "/async/{a}"', '"event", "/unknown", ["RuntimeError"]', '"internal_error"'], None, 8),
     ("opentelemetry", ['"GET /async/{a}","SERVER"', '"http.status_code":403', '"POST /model http receive"'], None, 16),
     ("slowapi", ["Rate limit exceeded: 2 per 1 hour"], 429, 18),
     ("slowapi_asgi", ["Rate limit exceeded: 2 per 1 hour"], 429, 18),

@@ -173,6 +173,18 @@ class Matched:
 
         Raises what FastAPI would have raised.
         """
+    def mark(self, scope: dict[str, Any]) -> None:
+        """Writes into the scope what the router writes when it has found the route."""
+    @property
+    def wrapped(self) -> Any:
+        """What stands around the route's handler (`Wrapped`), if the plan runs within that; then `call` does not mark the scope."""
+    def is_here(self) -> bool:
+        """Whether the caller runs in the worker's own loop."""
+    def made(self, value: Any, response: Any) -> Any:
+        """What becomes of the function's value, for somebody who wants to see it: a response, or its JSON as bytes.
+
+        Raises what FastAPI would have raised.
+        """
 
 @final
 class Part:

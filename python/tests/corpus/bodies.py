@@ -278,9 +278,7 @@ def add_several(kit: Kit) -> None:
     kit.route("/checked", checked, with_json("/checked", {"a": 2}))
     kit.route("/checked_two", checked_two, with_json("/checked_two", {"a": {"a": 2}, "b": {"a": 4, "b": [1]}}))
     path = "/path_query_body/{}"
-    kit.route(
-        path.format("{item_id}"), path_query_body, with_json(path, ITEM, "PUT", values=(("item_id", "5"),), query=(("q", "x"),))
-    )
+    kit.route(path.format("{item_id}"), path_query_body, with_json(path, ITEM, "PUT", values=(("item_id", "5"),), query=(("q", "x"),)))
     kit.route("/examples", examples, with_json("/examples", ITEM))
     kit.route("/factory_alone", factory_alone, with_json("/factory_alone", {"a": 1}))
     kit.route("/deleted", checked, with_json("/deleted", {"a": 2}, "DELETE"))

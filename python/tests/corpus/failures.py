@@ -82,7 +82,9 @@ def _add_raised(kit: Kit, name: str, make: Callable[[], BaseException], is_async
         raise make()
 
     if name != "stop":  # a coroutine may not raise it, and in a thread its future does not end
-        kit.route(f"/endpoint/{name}/{{item_id}}", endpoint_async if is_async else endpoint, Ask(f"/endpoint/{name}/{{}}", values=(("i", "5"),)))
+        kit.route(
+            f"/endpoint/{name}/{{item_id}}", endpoint_async if is_async else endpoint, Ask(f"/endpoint/{name}/{{}}", values=(("i", "5"),))
+        )
         kit.route(f"/other/{name}/{{item_id}}", endpoint if is_async else endpoint_async, Ask(f"/other/{name}/{{}}", values=(("i", "5"),)))
     chosen = dependency_async if is_async or name == "stop" else dependency
     kit.route(f"/dependency/{name}", lambda: kit.mark("never"), dependencies=[Depends(chosen)])

@@ -94,7 +94,9 @@ def _add_files(kit: Kit) -> None:
         kit.note("endpoint")
         return show([one[:20] for one in file])
 
-    async def mixed(file: Annotated[UploadFile, File(description="d")], token: Annotated[str, Form()], more: Annotated[bytes, File()] = b"d"):
+    async def mixed(
+        file: Annotated[UploadFile, File(description="d")], token: Annotated[str, Form()], more: Annotated[bytes, File()] = b"d"
+    ):
         kit.note("endpoint")
         return [await seen(file), token, show(more)]
 

@@ -91,7 +91,10 @@ def _add_requests(kit: Kit) -> None:
         return {"app": request.app is kit.app, "user": request.state.user, "url": str(request.url_for("found", item_id=5).path)}
 
     pairs: dict[str, tuple[Callable[..., Any], Ask]] = {
-        "/request/sync/{item_id}": (request_sync, Ask("/request/sync/{}", values=(("i", "5"),), query=(("a", "1"),), cookies=(("c", "d"),))),
+        "/request/sync/{item_id}": (
+            request_sync,
+            Ask("/request/sync/{}", values=(("i", "5"),), query=(("a", "1"),), cookies=(("c", "d"),)),
+        ),
         "/request/async/{item_id}": (request_async, Ask("/request/async/{}", values=(("i", "5"),), query=(("q", "%C3%BC"),))),
         "/connection/{item_id}": (connection, Ask("/connection/{}", values=(("i", "5"),), headers=(("X-A", "%C3%BC"),))),
         "/depended/{item_id}": (depended, Ask("/depended/{}", values=(("i", "5"),), query=(("q", "1"),))),
@@ -172,7 +175,9 @@ def _add_responses(kit: Kit) -> None:
 
     depended = [Depends(sets_header), Depends(sets_cookie), Depends(sets_status)]
     kit.route("/response/sync", sync)
-    kit.route("/response/async", coroutine, *(Ask("/response/async", query=(("code", code),)) for code in ("201", "204", "304", "404", "500")))
+    kit.route(
+        "/response/async", coroutine, *(Ask("/response/async", query=(("code", code),)) for code in ("201", "204", "304", "404", "500"))
+    )
     kit.route("/response/own", own)
     kit.route("/response/same", same_response)
     kit.route("/response/length", content_length)
@@ -313,7 +318,6 @@ def _add_waits(kit: Kit) -> None:
     async def by_session_async(value: Annotated[int, Depends(session_async)], tasks: BackgroundTasks):
         tasks.add_task(kit.wait, "task")
         return value
-
 
     for endpoint in (with_def, with_async, of_response, by_session, by_session_async):
         path = f"/waits/{endpoint.__name__}"

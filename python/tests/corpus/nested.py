@@ -203,7 +203,9 @@ def _add_sources(kit: Kit) -> None:
         kit.mark("endpoint")
         return [a, b]
 
-    async def after_refusal(b: Annotated[Any, Depends(generator)], a: Annotated[Any, Depends(refuses)], c: Annotated[Any, Depends(same_name)]):
+    async def after_refusal(
+        b: Annotated[Any, Depends(generator)], a: Annotated[Any, Depends(refuses)], c: Annotated[Any, Depends(same_name)]
+    ):
         kit.mark("endpoint")
         return [a, b, c]
 

@@ -75,7 +75,20 @@ def _add_routes(kit: Kit, app: FastAPI, prefix: str, inner: Any, outer: Any, ses
     app.include_router(router, prefix="/included", dependencies=[Depends(outer)])
 
 
-ACTIONS = ("none", "function", "coroutine", "own_parameters", "generator", "depends", "class", "raises", "invalid", "sub_only", "removed", "replaced")
+ACTIONS = (
+    "none",
+    "function",
+    "coroutine",
+    "own_parameters",
+    "generator",
+    "depends",
+    "class",
+    "raises",
+    "invalid",
+    "sub_only",
+    "removed",
+    "replaced",
+)
 
 
 def _asks(path: str) -> list[Ask]:

@@ -7,7 +7,22 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from . import answers, bodies, callables, containers, failures, forms, injected, models, nested, overrides, scalars, security, streams, yields
+from . import (
+    answers,
+    bodies,
+    callables,
+    containers,
+    failures,
+    forms,
+    injected,
+    models,
+    nested,
+    overrides,
+    scalars,
+    security,
+    streams,
+    yields,
+)
 from .kit import AnswerRecord, Kit
 from .set_ups import SET_UPS
 

@@ -18,7 +18,19 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 }
 
 #: What a generator does when it is thrown into, and at its end.
-ENDS = ("plain", "finally", "reraises", "swallows", "translates", "to_known", "chains", "yields_on", "http_after", "known_after", "unknown_after")
+ENDS = (
+    "plain",
+    "finally",
+    "reraises",
+    "swallows",
+    "translates",
+    "to_known",
+    "chains",
+    "yields_on",
+    "http_after",
+    "known_after",
+    "unknown_after",
+)
 BEGINNINGS = ("never", "http_before", "known_before", "unknown_before", "twice")
 
 
@@ -149,9 +161,7 @@ def add_pairs(kit: Kit) -> None:
             path = f"/nested/{outer_kind}_{outer_scope}/{inner_kind}_{inner_scope}"
             asks = [Ask(path + "/{}", values=(("outcome", outcome),)) for outcome in ("value", "response", *ERRORS, "invalid")]
             kit.ask(*asks, spoils=False)
-            kit.app.add_api_route(
-                path + "/{outcome}", _endpoint(kit, outer, bool(number % 2)), methods=["GET"], response_model=list[str]
-            )
+            kit.app.add_api_route(path + "/{outcome}", _endpoint(kit, outer, bool(number % 2)), methods=["GET"], response_model=list[str])
         _add_beside(kit, outer_kind, inner_kind)
         _add_streams(kit, outer_kind, bool(number % 2))
 

@@ -72,7 +72,9 @@ class _Writer:
         self._root = root
         self._label = label
         self._blocking = blocking
-        self._is_coroutine = any(node.kind not in ("def", "security") for node in nodes)
+        kinds = {node.kind for node in nodes}
+        #: A stream begins on the worker's own thread, where plain functions have to earn their place.
+        self._is_coroutine = bool(kinds - {"def", "security", "stream"}) or kinds >= {"def", "stream"}
         generators = [node for node in nodes if node.is_generator]
         self._is_staged = bool(generators)
         #: They end in another order than nested blocks, or are more than there may be of these.
@@ -177,6 +179,8 @@ class _Writer:
         match node.kind:
             case "security":
                 self._line(f"{variable} = {self._name('check', checks(node.call))}({arguments})")
+            case "stream":
+                self._line(f"{variable} = {self._name('function', node.call)}({arguments})")
             case "async def":
                 self._line(f"{variable} = await {self._name('function', node.call)}({arguments})")
             case "def":

@@ -21,7 +21,7 @@ from .arguments import Arguments, Parameter, disagreement, read_callable
 
 logger = logging.getLogger("turboapi")
 
-Kind = Literal["def", "async def", "generator", "async generator", "security"]
+Kind = Literal["def", "async def", "generator", "async generator", "security", "stream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Node:
     name: str | None
     """Of the caller's argument that it is for; None: of no argument."""
     kind: Kind
+    """"stream" is an endpoint that is a generator: calling it runs nothing of it yet."""
     arguments: Arguments
     """Its own ones, but for those that nodes are for."""
     nodes: tuple[Node, ...]
@@ -85,7 +86,8 @@ def read_tree(context: Any) -> Node | str:
     nodes += [_read(name, depends, context.param_convertors, (), ()) for name, depends in arguments.depends]
     if reason := next((node for node in nodes if isinstance(node, str)), ""):
         return reason
-    kind: Kind = "async def" if inspect.iscoroutinefunction(endpoint) else "def"
+    is_stream = inspect.isgeneratorfunction(inspect.unwrap(endpoint)) or inspect.isasyncgenfunction(inspect.unwrap(endpoint))
+    kind: Kind = "stream" if is_stream else "async def" if inspect.iscoroutinefunction(endpoint) else "def"
     root = Node(endpoint, None, kind, arguments, tuple(node for node in nodes if isinstance(node, Node)))
     dependant = getattr(context, "dependant", None)
     if dependant is None:

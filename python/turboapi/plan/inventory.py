@@ -138,7 +138,8 @@ REMEDIES = (
     (r"generator.*|server-sent events", "a stream is the app's own: only whole answers are native"),
     (r".*custom convertor", "use str, int, float, uuid or path in the template"),
     (r".*plain template|.*not in the path", "name each parameter of the path by a plain name between braces"),
-    (r"custom route class .*", "use FastAPI's APIRoute"),
+    (r".* handler of FastAPI's .*|the handler .*|FastAPI's handler .*", "wrap it as FastAPI's documentation does: in `get_route_handler`, "
+     "a function that calls what APIRoute's returns"),
     (r".*file|.*Form|.*File", "forms and files are the app's own to read; a JSON body is native"),
     (r"several body parameters|.*embedded body|body parameters .*", "take one model for the whole body"),
     (r".* argument|\w+: \w+", "take what is needed as parameters (path, query, header, cookie, one JSON body), return the answer"),

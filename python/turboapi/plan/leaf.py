@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRouter
@@ -33,7 +33,18 @@ EXITS_KEY = "fastapi_middleware_astack"
 #: The classes of what takes an answer whole where it is the `send`, by its `whole`.
 TAKE_WHOLE: set[type] = {InnerCall}
 
+#: Where the scope has what was written into it, for a plan within a route's own app (wrapped.py).
+MARKED_KEY = "turboapi.marked"
+
 _placing = threading.Lock()
+
+
+class Marked(NamedTuple):
+    """A request whose route was found, and the scope's `path_params` as they then were."""
+
+    matched: Matched
+    path_params: dict[str, Any]
+    values: tuple[Any, ...]
 
 
 def place(router: Any) -> None:
@@ -72,6 +83,11 @@ class Leaf:
         # Without the exit stack, which FastAPI's app puts there, its routes fail.
         if matched is None or EXITS_KEY not in scope or not matched.is_for(self._router, scope):
             await self._call_router(scope, receive, send)
+        elif matched.wrapped is not None:
+            matched.mark(scope)
+            path_params = scope["path_params"]
+            scope[MARKED_KEY] = Marked(matched, path_params, tuple(path_params.values()))
+            await matched.wrapped.route.handle(scope, receive, send)
         else:
             await run(matched, scope, receive, send, self._call_router)
 

@@ -19,25 +19,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import fastapi.routing
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.responses import EventSourceResponse
 from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute, iter_route_contexts
 from starlette import convertors
-from starlette.applications import Starlette
-from starlette.middleware.errors import ServerErrorMiddleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
 from .._core import Part
-from . import layers, streams
+from . import layers, patches, streams
 from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers
 from .arguments import Body, Parameter
 from .compose import compose
 from .dependencies import read_tree
 from .leaf import innermost
+from .wrapped import Shown, Wrapped, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,8 @@ class Place:
     """The path under which the router's app is mounted in the one that is served."""
     included: dict[str, Any] | None
     """What FastAPI writes into the scope's `fastapi` for a route of an included router; tracers read it."""
+    wrapped: Wrapped | None
+    """What stands around the route's handler, where the plan runs within that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +129,9 @@ def compile_app(app: FastAPI) -> list[Entry]:
     around = _around_reason(app)
     entries = _entries(app, is_within_stack=bool(around))
     table = [entry if not reason else entry._replace(native=None, reason=reason) for entry in entries]
+    for entry in table:
+        if entry.native is not None and entry.native.place.wrapped is not None:
+            entry.native.place.wrapped.install()
     rest = reason or around or _unmatched_reason(app)
     if rest:
         table.append(_everything(rest))
@@ -157,7 +159,7 @@ def _app_reason(app: FastAPI) -> str:
     telemetry = getattr(app, "_native_telemetry", None)
     if telemetry is not None and telemetry.enabled():
         return "telemetry is switched on"
-    return _router_reason(app.router) or _patched_reason(_PATCHED_WITHIN)
+    return _router_reason(app.router) or patches.patched_reason(patches.WITHIN)
 
 
 def is_debugged(app: FastAPI) -> bool:
@@ -183,7 +185,7 @@ def _around_reason(app: FastAPI) -> str:
         return "the app has a root_path"
     if getattr(app, "max_body_size", None) is not None:
         return "the app has a max_body_size"
-    return _patched_reason(_PATCHED_AROUND)
+    return patches.patched_reason(patches.AROUND)
 
 
 def _router_reason(router: Any) -> str:
@@ -197,36 +199,6 @@ def _router_reason(router: Any) -> str:
 
 def _included(router: Any) -> Iterator[Any]:
     return (route.original_router for route in router.routes if hasattr(route, "original_router"))
-
-
-#: What tracers and profilers replace. A plan runs in the place of these, which would not be called:
-_PATCHED_WITHIN = (
-    (fastapi.routing, ("get_request_handler", "request_response", "run_endpoint_function", "serialize_response", "solve_dependencies")),
-    (APIRoute, ("get_route_handler", "handle", "matches")),
-    (APIRouter, ("app", "handle", "matches")),
-)
-
-#: These are around it.
-_PATCHED_AROUND = (
-    (FastAPI, ("__call__", "build_middleware_stack")),
-    (Starlette, ("__call__", "build_middleware_stack")),
-    (Router, ("__call__",)),
-    (ExceptionMiddleware, ("__call__",)),
-    (ServerErrorMiddleware, ("__call__",)),
-)
-
-
-def _patched_reason(known: Sequence[tuple[Any, Sequence[str]]]) -> str:
-    """Which of these functions is not FastAPI's or Starlette's own any more, or ""."""
-    for owner, names in known:
-        for name in names:
-            function = getattr(owner, name, None)
-            if function is None:
-                continue
-            is_original = type(function) is types.FunctionType and function.__module__.startswith(("fastapi.", "starlette."))
-            if not is_original or hasattr(function, "__wrapped__"):
-                return f"{owner.__name__}.{name} was replaced"
-    return ""
 
 
 def _unmatched_reason(app: FastAPI) -> str:
@@ -334,11 +306,11 @@ def _entry(context: Any, spot: _Spot) -> Entry | None:
     return Entry(template, methods, "route", native, "", body_bytes_max)
 
 
-def _place(context: Any, spot: _Spot, marks: list[tuple[str, Any]]) -> Place:
+def _place(context: Any, spot: _Spot, marks: list[tuple[str, Any]], wrapped: Wrapped | None = None) -> Place:
     route_context = getattr(context, "_route_context", None)
     node = spot.nodes.get(id(route_context))
     included = None if node is None else {"included_router": node, "effective_route_context": route_context}
-    return Place(spot.router, spot.is_within_stack, marks, _path_params(context), spot.prefix, included)
+    return Place(spot.router, spot.is_within_stack or wrapped is not None, marks, _path_params(context), spot.prefix, included, wrapped)
 
 
 def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
@@ -372,11 +344,17 @@ def _template_reason(route: Any, template: str) -> str:
 def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], spot: _Spot) -> NativeRoute | str:
     """The plan, or why there is none."""
     endpoint = context.endpoint
-    reason = _route_reason(context, original) or _endpoint_reason(endpoint)
-    if reason:
+    if reason := _route_reason(context):
+        return reason
+    wrapped = find(context, original)
+    if isinstance(wrapped, str):
+        return wrapped
+    if wrapped is not None:
+        context = Shown(context, wrapped.function)
+    if reason := _endpoint_reason(context.endpoint):
         return reason
     try:
-        place = _place(context, spot, [("route", original), ("endpoint", endpoint)])
+        place = _place(context, spot, [("route", original), ("endpoint", endpoint)], wrapped)
         return _plan(context, original, methods, place)
     except Exception as error:
         # Names that cannot be resolved, types pydantic has no schema for: FastAPI itself has found its way, we need not.
@@ -426,19 +404,11 @@ def _calls(app: Any, endpoint: Any) -> bool:
     return len(called) == 1 and (called[0] is endpoint or getattr(called[0], "args", None) == (endpoint,))
 
 
-def _route_reason(context: Any, original: APIRoute) -> str:
-    if type(original) is not APIRoute:
-        return f"custom route class {type(original).__name__}"
-    overridden = {"handle", "get_route_handler"} & vars(original).keys()
-    if overridden:
-        return f"{overridden.pop()} of the route was replaced"
+def _route_reason(context: Any) -> str:
     if getattr(context, "max_body_size", None) is not None:
         return "max_body_size"
     if context.status_code and not 200 <= context.status_code <= 999:
         return f"status_code {context.status_code:d} is none that an answer may have"
-    app = getattr(context, "app", None)
-    if app is not None and getattr(app, "__qualname__", "") != "request_response.<locals>.app":
-        return "the route's app was wrapped"
     declared = context.response_class
     response_class = declared.value if isinstance(declared, DefaultPlaceholder) else declared
     if not isinstance(response_class, type) or not issubclass(response_class, Response):
@@ -473,6 +443,8 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
     composed = compose(root, label, blocking, place.is_within_stack)
     if isinstance(composed, str):
         return composed
+    if place.wrapped is not None and (composed.is_staged or "tasks" in composed.given):
+        return "dependencies with yield, or background tasks, within a custom route class"
     overrides = getattr(getattr(context, "dependency_overrides_provider", None), "dependency_overrides", None)
     if root.nodes and type(overrides) not in (dict, types.NoneType):
         return "dependencies: dependency_overrides is not a dict"

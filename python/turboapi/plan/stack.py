@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .chain import chain
 from .inner_call import InnerCall
 from .leaf import KEY, TAKE_WHOLE, Leaf, run
+from .patches import AROUND, patched_reason
 from .raising import Raising, after_begin
 
 #: Of FastAPI, between ServerErrorMiddleware and the app's own middleware. Without telemetry and `max_body_size` they do nothing.
@@ -31,6 +32,8 @@ _shortening = threading.Lock()
 def shortened(app: FastAPI) -> ASGIApp:
     """What to call in the place of the app for requests whose route has a plan: the app itself where its stack is not the stock one."""
     if app.middleware_stack is None:  # no lifespan has built it
+        return app
+    if patched_reason(AROUND):  # this would not be called
         return app
     with _shortening:  # workers in threads serve the same app
         _place_tail(app)
@@ -77,7 +80,7 @@ class Tail:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         matched = scope.get(KEY)
-        if matched is None or not matched.is_for(self._router, scope):
+        if matched is None or matched.wrapped is not None or not matched.is_for(self._router, scope):
             await self.app(scope, receive, send)
         else:
             scope["starlette.exception_handlers"] = self._handlers
