@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use pyo3::intern;
 use pyo3::prelude::*;
 use turboapi_core::answer::Answer;
 use turboapi_core::handler::{BodyUse, Ended, Handler, Outcome};
-use turboapi_core::layers::{Entered, NotCovered, Whole};
+use turboapi_core::layers::{Entered, Whole};
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
 
@@ -22,6 +21,7 @@ use crate::coroutine::{Call, Completion, Outstanding, context_of};
 use crate::event_loop::AsyncioLoop;
 use crate::hooks::{Hook, Hooks};
 use crate::interpreter::Arguments;
+use crate::invalid::Unfit;
 use crate::job::{Returns, Waiter};
 use crate::layers::{Around, Layers};
 use crate::leaf::{Matched, Parts};
@@ -214,7 +214,9 @@ impl<'py> Attached<'_, 'py> {
             }
             match layers.enter(self.py, request) {
                 Entered::Through(around) => self.handler.around = Some(around),
-                Entered::Answered(whole) => return send(whole, answer),
+                Entered::Answered(Whole { status, headers, body }) => {
+                    return self.give(Reply::Whole { status, headers, body }, None, request, answer);
+                }
                 Entered::Unsure => return self.hand_to_app(request, answer),
             }
         }
@@ -234,17 +236,11 @@ impl<'py> Attached<'_, 'py> {
     }
 
     fn not_found(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
-        const BODY: &[u8] = b"{\"detail\":\"Not Found\"}";
-        let Some(around) = &self.handler.around else {
-            let done = answer.json(404, BODY);
-            debug_assert!(done.is_ok(), "nothing was answered before");
-            return Outcome::Answered;
-        };
-        let mut whole = Whole::json(404, Bytes::from_static(BODY));
-        match around.leave(&mut whole) {
-            Ok(()) => send(whole, answer),
-            Err(NotCovered) => self.hand_to_app(request, answer),
-        }
+        let Attached { py, handler } = self;
+        handler.scratch.clear();
+        handler.scratch.extend_from_slice(b"{\"detail\":\"Not Found\"}");
+        let reply = Reply::json(404, handler.around.as_ref(), &handler.types, *py, &handler.scratch);
+        self.give(reply, None, request, answer)
     }
 
     /// A route with a plan.
@@ -255,8 +251,8 @@ impl<'py> Attached<'_, 'py> {
         if plan.is_for_leaf() {
             return self.hand_to_leaf(plan, request, answer);
         }
-        if plan.fill(self.py, request, &mut self.handler.arguments).is_err() {
-            return self.hand_to_app(request, answer);
+        if let Err(unfit) = plan.fill(self.py, request, &mut self.handler.arguments) {
+            return self.unfit(plan, &unfit, request, answer);
         }
         // Also a function that is called here and now: the response that it returns may stream, or leave a background task.
         if self.is_overloaded() {
@@ -266,6 +262,18 @@ impl<'py> Attached<'_, 'py> {
         match self.begin(plan, request, &mut begun).transpose() {
             Some(result) => self.answer_with(plan, result, &begun, request, answer),
             None => Outcome::Later,
+        }
+    }
+
+    /// Arguments are missing or wrong. No code of the app's has run: its own call may have whatever is not certain.
+    #[cold]
+    fn unfit(&mut self, plan: &Plan, unfit: &Unfit, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
+        let Attached { py, handler } = self;
+        let (around, scratch) = (handler.around.as_ref(), &mut handler.scratch);
+        let reply = Reply::unfit((plan, around), &handler.types, *py, unfit, scratch);
+        match reply {
+            Some(reply) => self.give(reply, None, request, answer),
+            None => self.hand_to_app(request, answer),
         }
     }
 
@@ -378,26 +386,37 @@ impl<'py> Attached<'_, 'py> {
         answer: &mut Answer<'_>,
     ) -> Outcome {
         let Attached { py, handler } = self;
-        let (py, scratch) = (*py, &mut handler.scratch);
-        let around = (plan, handler.around.as_ref());
+        let (around, scratch) = ((plan, handler.around.as_ref()), &mut handler.scratch);
         let (reply, background) =
-            Reply::new(around, &handler.types, &handler.hooks, py, result, &begun.further, scratch);
-        let sent = match reply {
-            Reply::Json { status } => answer.json(status, scratch),
-            Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
-            Reply::Object(hook, object) => {
-                bound_scratch(scratch);
-                // What failed before the call, for want of memory, has left them.
-                handler.arguments.clear(py);
-                return self.later_by(hook, request, Some((object, context_of(begun.task.as_ref()))));
-            }
-        };
-        bound_scratch(scratch);
-        debug_assert!(sent.is_ok(), "`Reply` has compared the lengths, and nothing was answered before");
+            Reply::new(around, &handler.types, &handler.hooks, *py, result, &begun.further, scratch);
+        let outcome = self.give(reply, begun.task.as_ref(), request, answer);
         if background.is_some() {
             let context = context_of(begun.task.as_ref());
-            handler.outstanding.follow_up(Arc::new(Retained::new(request)), context, background, None);
+            self.handler.outstanding.follow_up(Arc::new(Retained::new(request)), context, background, None);
         }
+        outcome
+    }
+
+    fn give(
+        &mut self,
+        reply: Reply,
+        task: Option<&Bound<'py, PyAny>>,
+        request: &Request<'_>,
+        answer: &mut Answer<'_>,
+    ) -> Outcome {
+        let handler = &mut self.handler;
+        let sent = match reply {
+            Reply::Json { status } => answer.json(status, &handler.scratch),
+            Reply::Whole { status, headers, body } => answer.whole_shared(status, &headers, body),
+            Reply::Object(hook, object) => {
+                bound_scratch(&mut handler.scratch);
+                // What failed before the call, for want of memory, has left them.
+                handler.arguments.clear(self.py);
+                return self.later_by(hook, request, Some((object, context_of(task))));
+            }
+        };
+        bound_scratch(&mut handler.scratch);
+        debug_assert!(sent.is_ok(), "`Reply` has compared the lengths, and nothing was answered before");
         Outcome::Answered
     }
 
@@ -483,13 +502,6 @@ fn outcome_of(py: Python<'_>, started: PyResult<()>) -> Outcome {
             Outcome::Answered
         }
     }
-}
-
-/// What a layer has answered, or had of an answer of ours.
-fn send(whole: Whole, answer: &mut Answer<'_>) -> Outcome {
-    let done = answer.whole_shared(whole.status, &whole.headers, whole.body);
-    debug_assert!(done.is_ok(), "its length is that of its body, and nothing was answered before");
-    Outcome::Answered
 }
 
 /// A call that took longer gives the turn to other connections.

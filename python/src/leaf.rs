@@ -16,6 +16,7 @@ use turboapi_core::router::Params;
 use crate::calls::Calls;
 use crate::event_loop::Running;
 use crate::interpreter::Arguments;
+use crate::invalid::{INVALID, Unfit, write_errors};
 use crate::job::Waiter;
 use crate::mailbox::lock;
 use crate::plan::{Further, Plan};
@@ -153,7 +154,8 @@ impl Matched {
     }
 
     /// Calls the function, with arguments from the request as the scope has it now. None: it is not for the plan, and nothing has
-    /// happened. Else `("value", result)`, `("awaitable", coroutine)` or `("job", job)`.
+    /// happened. Else `("value", result)`, `("awaitable", coroutine)` or `("job", job)`; or `("invalid", (errors, body, cause))`,
+    /// where arguments are missing or wrong.
     #[pyo3(signature = (scope, body, connection, response, tasks, respond))]
     fn call<'py>(
         &self,
@@ -169,11 +171,19 @@ impl Matched {
         let Some(request) = self.as_it_is_now(scope)? else { return Ok(None) };
         let body = body.map_or(&[][..], |body| body.as_bytes());
         let mut arguments = Arguments::default();
-        if plan.fill(py, &request.with_body(params, body), &mut arguments).is_err() {
-            return Ok(None);
-        }
-        if plan.place.wrapped.is_none() {
-            self.mark(scope)?;
+        match plan.fill(py, &request.with_body(params, body), &mut arguments) {
+            Ok(()) if plan.place.wrapped.is_some() => {}
+            Ok(()) => self.mark(scope)?,
+            Err(Unfit::HandOver) => return Ok(None),
+            Err(Unfit::Raised(error)) => {
+                self.mark(scope)?;
+                return Err(error);
+            }
+            Err(Unfit::Invalid(invalid)) => {
+                self.mark(scope)?;
+                let found = (invalid.errors(py, &plan.wording)?, &invalid.body, invalid.cause(py));
+                return Ok(Some(("invalid", found.into_pyobject(py)?.into_any())));
+            }
         }
         for further in [connection, response, tasks, respond].into_iter().flatten() {
             arguments.push(further);
@@ -206,16 +216,7 @@ impl Matched {
         let Parts { plan, types, .. } = &self.parts;
         let mut json = Vec::new();
         match Made::new(plan, types, value, &further, &mut json)? {
-            Made::Json => {
-                let length = PyBytes::new(py, json.len().to_string().as_bytes());
-                let headers = [
-                    (PyBytes::new(py, b"content-length"), length),
-                    (PyBytes::new(py, b"content-type"), PyBytes::new(py, b"application/json")),
-                ];
-                let headers = PyList::new(py, headers)?;
-                let background = further.due()?;
-                Ok((plan.status, headers, PyBytes::new(py, &json), background).into_pyobject(py)?.into_any())
-            }
+            Made::Json => whole(py, plan.status, &json, further.due()?),
             Made::Response(response) if types.is_plain(&response) => {
                 let part = |name| response.getattr(name);
                 let parts = [
@@ -260,6 +261,22 @@ impl Matched {
         }
     }
 
+    /// The plan's words for arguments that are missing or wrong; None if it has none.
+    #[getter]
+    fn wording(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.parts.plan.wording.words().map(|words| words.clone_ref(py))
+    }
+
+    /// What FastAPI's stock handler answers to errors of arguments, as `answer` has it.
+    ///
+    /// # Errors
+    /// What it would have raised.
+    fn refusal<'py>(&self, errors: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let mut json = Vec::new();
+        write_errors(&self.parts.plan.encode, errors, &mut json)?;
+        whole(errors.py(), INVALID, &json, None)
+    }
+
     /// A scope may be copied deeply, or pickled; for a copy of it there is no plan.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
         let py = slf.py();
@@ -283,6 +300,16 @@ impl Matched {
         let given = lock(&self.given).take();
         drop(given); // Outside of the lock: the end of an object may run any Python code.
     }
+}
+
+/// An answer of JSON: `(status, header pairs, body, background)`.
+fn whole<'py>(py: Python<'py>, status: u16, json: &[u8], background: Argument<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let length = PyBytes::new(py, json.len().to_string().as_bytes());
+    let headers = [
+        (PyBytes::new(py, b"content-length"), length),
+        (PyBytes::new(py, b"content-type"), PyBytes::new(py, b"application/json")),
+    ];
+    Ok((status, PyList::new(py, headers)?, PyBytes::new(py, json), background).into_pyobject(py)?.into_any())
 }
 
 impl Matched {

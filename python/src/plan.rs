@@ -1,22 +1,19 @@
 //! A route's plan: what `turboapi/plan/routes.py` has worked out at start, in the form in which a request can run through it.
 //!
-//! Here: the texts of a request become the arguments of a call, or the request is handed over. INVARIANT: a plan never
-//! words an error. Whatever does not convert goes to the app's own ASGI call, which says so as FastAPI does.
+//! Here: a request becomes the arguments of a call (each by `parameter.rs`), or it is said why not. INVARIANT: a request is handed
+//! over to the app's own ASGI call only as long as no code of the app's has run for it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use jiter::{FloatMode, PartialMode, PythonParse, StringCacheMode};
-use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString, PyTuple};
-use turboapi_core::http::cookie;
-use turboapi_core::http::target::query_pairs;
+use pyo3::types::{PyDict, PyString, PyTuple};
 use turboapi_core::request::Request;
 
 use crate::fields;
 use crate::interpreter::Arguments;
+use crate::invalid::{Failures, Unfit, Wording};
+use crate::parameter::{Body, Parameter, Unread, Whole, read_body};
 use crate::subject::{Deferred, Role, Standings, Subject};
 
 /// One route, compiled.
@@ -45,8 +42,16 @@ pub struct Plan {
     pub is_staged: bool,
     /// What the app wants called in the place of its dependencies: then the plan is not for it.
     overrides: Option<Py<PyDict>>,
+    /// Whether the app can see that arguments are converted: only within the request's own task, then.
+    pub runs_app_code: bool,
+    /// What is wrong with arguments, in FastAPI's words.
+    pub wording: Wording,
     parameters: Vec<Parameter>,
-    body: Option<Body>,
+    bodies: Vec<Body>,
+    /// Whether a body that is `null` is one.
+    takes_null: bool,
+    /// Python's own reader of JSON.
+    read_json: Py<PyAny>,
     /// Makes the `Response` that is an argument, empty.
     make_response: Option<Py<PyAny>>,
     /// Makes the `BackgroundTasks` that is an argument, empty.
@@ -73,54 +78,6 @@ pub struct Place {
     pub wrapped: Option<Py<PyAny>>,
 }
 
-struct Parameter {
-    source: Source,
-    kind: Kind,
-    validate: Py<PyAny>,
-    absent: Absent,
-}
-
-enum Source {
-    /// Number of the parameter in the route's template.
-    Path(usize),
-    Query(String),
-    Header(String),
-    Cookie(String),
-}
-
-/// Whose plain forms are converted here. The exact type, without constraints.
-#[derive(Clone, Copy)]
-enum Kind {
-    Str,
-    Int,
-    Float,
-    Bool,
-    Validator,
-}
-
-/// What stands for a value that was not sent.
-enum Absent {
-    /// Nothing does: the request is handed over.
-    Refused,
-    Value(Py<PyAny>),
-    Factory(Py<PyAny>),
-}
-
-struct Body {
-    validate: Py<PyAny>,
-}
-
-/// The request is not for the plan: the app's own ASGI call has it. Nothing has happened yet.
-#[derive(Debug)]
-pub struct HandOver;
-
-impl From<PyErr> for HandOver {
-    /// What a validator raised will be raised again, and worded, on the ASGI path.
-    fn from(_: PyErr) -> Self {
-        Self
-    }
-}
-
 impl Plan {
     /// Reads a `plan.NativeRoute`. `path_names` are the template's parameters, in order.
     pub fn new(route: &Bound<'_, PyAny>, path_names: &[&str], standings: &mut Standings) -> PyResult<Self> {
@@ -133,10 +90,11 @@ impl Plan {
             names.push(fields::value::<String>(&parameter, "name")?);
             parameters.push(Parameter::new(&parameter, path_names)?);
         }
-        let mut body = None;
-        if let Some(declared) = fields::optional(route, "body")? {
-            names.push(fields::value(&declared, "name")?);
-            body = Some(Body { validate: fields::object(&declared, "validate")?.unbind() });
+        let mut bodies = Vec::new();
+        for body in fields::object(route, "bodies")?.try_iter()? {
+            let body = body?;
+            names.push(fields::value(&body, "name")?);
+            bodies.push(Body::new(&body)?);
         }
         let connection: Option<String> = fields::value(route, "connection")?;
         let response: Option<String> = fields::value(route, "response")?;
@@ -172,8 +130,12 @@ impl Plan {
             make_response,
             make_tasks,
             subject: Arc::new(Subject { standing, label }),
+            runs_app_code: fields::value(route, "runs_app_code")?,
+            wording: Wording::new(route)?,
             parameters,
-            body,
+            bodies,
+            takes_null: fields::value(route, "takes_null")?,
+            read_json: fields::object(route, "read_json")?.unbind(),
             names: if names.is_empty() { None } else { Some(PyTuple::new(py, names)?.unbind()) },
         })
     }
@@ -185,7 +147,7 @@ impl Plan {
 
     /// Whether one of its arguments is in the request's body.
     pub fn reads_body(&self) -> bool {
-        self.body.is_some()
+        !self.bodies.is_empty()
     }
 
     /// Whether its request is for the plan only when its body is complete. What stands around a plan may answer before.
@@ -193,9 +155,10 @@ impl Plan {
         self.reads_body() && !self.is_for_leaf()
     }
 
-    /// Whether it needs more than the request as Rust has it: what stands around it, a `Request`, or somebody who sends its answer.
+    /// Whether it needs more than the request as Rust has it: what stands around it, a `Request`, somebody who sends its answer, or the
+    /// request's own task.
     pub fn is_for_leaf(&self) -> bool {
-        self.place.is_within_stack || self.takes_connection || self.is_staged
+        self.place.is_within_stack || self.takes_connection || self.is_staged || self.runs_app_code
     }
 
     /// What of its arguments is to be filled in by the function, empty.
@@ -222,7 +185,7 @@ impl Plan {
     }
 
     /// Fills `arguments` from the request.
-    pub fn fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), HandOver> {
+    pub fn fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), Unfit> {
         let done = self.try_fill(py, request, arguments);
         if done.is_err() {
             arguments.clear(py);
@@ -230,17 +193,34 @@ impl Plan {
         done
     }
 
-    fn try_fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), HandOver> {
+    fn try_fill(&self, py: Python<'_>, request: &Request<'_>, arguments: &mut Arguments) -> Result<(), Unfit> {
         if self.overrides.as_ref().is_some_and(|overrides| !overrides.bind(py).is_empty()) {
-            return Err(HandOver);
+            return Err(Unfit::HandOver);
         }
-        for parameter in &self.parameters {
-            arguments.push(parameter.value(py, request)?);
+        let whole = if self.bodies.is_empty() {
+            Whole::Absent
+        } else {
+            match read_body(py, request, self.takes_null, &self.read_json) {
+                Ok(whole) => whole,
+                Err(Unread::Unknown) => return Err(Unfit::HandOver),
+                Err(Unread::Malformed(error)) => return Err(self.wording.malformed(py, error)),
+            }
+        };
+        // All are converted, as FastAPI does: each may have an error, and the app may see that it is.
+        let mut failures = Failures::new(&self.wording, self.runs_app_code);
+        for (number, parameter) in self.parameters.iter().enumerate() {
+            match parameter.value(py, request) {
+                Ok(value) => arguments.push(value),
+                Err(failure) => failures.push(py, number, failure)?,
+            }
         }
-        if let Some(body) = &self.body {
-            arguments.push(body.value(py, request)?);
+        for (number, body) in self.bodies.iter().enumerate() {
+            match body.value(py, &whole) {
+                Ok(value) => arguments.push(value),
+                Err(failure) => failures.push(py, self.parameters.len() + number, failure)?,
+            }
         }
-        Ok(())
+        failures.into_result(whole)
     }
 }
 
@@ -298,150 +278,4 @@ impl Place {
             wrapped: fields::optional(place, "wrapped")?.map(Bound::unbind),
         })
     }
-}
-
-impl Parameter {
-    fn new(parameter: &Bound<'_, PyAny>, path_names: &[&str]) -> PyResult<Self> {
-        let wire_name: String = fields::value(parameter, "wire_name")?;
-        let source: String = fields::value(parameter, "source")?;
-        let source = match source.as_str() {
-            "path" => Source::Path(path_names.iter().position(|name| *name == wire_name).ok_or_else(|| {
-                PyValueError::new_err(format!("no path parameter {wire_name:?}, there are {path_names:?}"))
-            })?),
-            "query" => Source::Query(wire_name),
-            "header" => Source::Header(wire_name),
-            "cookie" => Source::Cookie(wire_name),
-            _ => return Err(fields::unknown("source", &source, "path, query, header and cookie")),
-        };
-        let kind: String = fields::value(parameter, "kind")?;
-        let kind = match kind.as_str() {
-            "str" => Kind::Str,
-            "int" => Kind::Int,
-            "float" => Kind::Float,
-            "bool" => Kind::Bool,
-            "validator" => Kind::Validator,
-            _ => return Err(fields::unknown("kind of value", &kind, "str, int, float, bool and validator")),
-        };
-        let default = fields::object(parameter, "default")?.unbind();
-        let absent = match (fields::value(parameter, "required")?, fields::optional(parameter, "default_factory")?) {
-            (true, _) => Absent::Refused,
-            (false, Some(factory)) => Absent::Factory(factory.unbind()),
-            (false, None) => Absent::Value(default),
-        };
-        Ok(Self { source, kind, validate: fields::object(parameter, "validate")?.unbind(), absent })
-    }
-
-    fn value<'py>(&self, py: Python<'py>, request: &Request<'_>) -> Result<Bound<'py, PyAny>, HandOver> {
-        match self.text(request) {
-            Some(text) => self.convert(py, &text),
-            None => match &self.absent {
-                Absent::Refused => Err(HandOver),
-                Absent::Value(value) => Ok(value.bind(py).clone()),
-                Absent::Factory(factory) => Ok(factory.bind(py).call0()?),
-            },
-        }
-    }
-
-    fn text<'r>(&self, request: &Request<'r>) -> Option<Cow<'r, str>> {
-        match &self.source {
-            Source::Path(index) => {
-                request.params.spans().get(*index).map(|span| Cow::Borrowed(&request.path[span.clone()]))
-            }
-            // As in Starlette's QueryParams: the last one wins.
-            Source::Query(name) => {
-                let query = request.query();
-                if query.is_empty() {
-                    return None;
-                }
-                query_pairs(query).filter(|(key, _)| key == name).last().map(|(_, value)| value)
-            }
-            // As in Starlette's Headers: the first one wins, and bytes are Latin-1.
-            Source::Header(name) => request.head.value(request.head_bytes, name.as_bytes()).map(latin_1),
-            Source::Cookie(name) => {
-                let mut found = None;
-                for line in request.head.values(request.head_bytes, b"cookie") {
-                    for (key, value) in cookie::cookies(line) {
-                        if key == *name {
-                            found = Some(value.into_owned());
-                        }
-                    }
-                }
-                found.map(Cow::Owned)
-            }
-        }
-    }
-
-    fn convert<'py>(&self, py: Python<'py>, text: &str) -> Result<Bound<'py, PyAny>, HandOver> {
-        // Plain forms only. `validate` has all others: " 5", "1_0", "5.0", and those that are wrong.
-        match self.kind {
-            Kind::Str => return Ok(PyString::new(py, text).into_any()),
-            Kind::Int => {
-                let digits = text.strip_prefix('-').unwrap_or(text);
-                if (1..=18).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                    let number: i64 = text.parse().map_err(|_| HandOver)?;
-                    return Ok(PyInt::new(py, number).into_any());
-                }
-            }
-            Kind::Float => {
-                if is_plain_decimal(text) {
-                    let number: f64 = text.parse().map_err(|_| HandOver)?;
-                    return Ok(PyFloat::new(py, number).into_any());
-                }
-            }
-            Kind::Bool => {
-                let truth = match text {
-                    "true" | "1" => Some(true),
-                    "false" | "0" => Some(false),
-                    _ => None,
-                };
-                if let Some(truth) = truth {
-                    return Ok(PyBool::new(py, truth).to_owned().into_any());
-                }
-            }
-            Kind::Validator => {}
-        }
-        Ok(self.validate.bind(py).call1((PyString::new(py, text),))?)
-    }
-}
-
-/// `12`, `-0.5`: digits, then perhaps a point and digits, few enough that nobody's parser rounds them in its own way.
-fn is_plain_decimal(text: &str) -> bool {
-    let unsigned = text.strip_prefix('-').unwrap_or(text);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
-    let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    unsigned.len() <= 17 && are_digits(whole) && are_digits(fraction)
-}
-
-fn latin_1(bytes: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if bytes.is_ascii() => Cow::Borrowed(text),
-        _ => Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect()),
-    }
-}
-
-impl Body {
-    fn value<'py>(&self, py: Python<'py>, request: &Request<'_>) -> Result<Bound<'py, PyAny>, HandOver> {
-        let content_type = request.head.value(request.head_bytes, b"content-type").ok_or(HandOver)?;
-        // FastAPI before 0.165 takes `null` for a body that was not sent, later ones for a value.
-        if request.body.is_empty() || request.body.trim_ascii() == b"null" || !is_json(content_type) {
-            return Err(HandOver);
-        }
-        // Python's json knows NaN, lone surrogates, a byte order mark and UTF-16: errors here, and so handed over.
-        let parse = PythonParse {
-            allow_inf_nan: false,
-            cache_mode: StringCacheMode::None,
-            partial_mode: PartialMode::Off,
-            catch_duplicate_keys: false,
-            float_mode: FloatMode::Float,
-        };
-        let value = parse.python_parse(py, request.body).map_err(|_| HandOver)?;
-        Ok(self.validate.bind(py).call1((value,))?)
-    }
-}
-
-/// The two ways in which clients write it; FastAPI decides about any other.
-fn is_json(content_type: &[u8]) -> bool {
-    content_type.eq_ignore_ascii_case(b"application/json")
-        || content_type.eq_ignore_ascii_case(b"application/json; charset=utf-8")
-        || content_type.eq_ignore_ascii_case(b"application/json;charset=utf-8")
 }

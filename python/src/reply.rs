@@ -17,6 +17,7 @@ use turboapi_core::output::COPY_BYTES_MAX;
 
 use crate::error;
 use crate::hooks::{Hook, Hooks};
+use crate::invalid::{INVALID, Unfit, write_errors};
 use crate::json;
 use crate::layers::Around;
 use crate::plan::{Further, Plan};
@@ -66,6 +67,32 @@ impl Reply {
         match around {
             None => (reply, background),
             Some(around) => reply.leave(around, types, py, scratch, background),
+        }
+    }
+
+    /// FastAPI's own answer where arguments are missing or wrong. None: the app has to be asked.
+    pub fn unfit(
+        (plan, around): (&Plan, Option<&Around>),
+        types: &ResponseTypes,
+        py: Python<'_>,
+        unfit: &Unfit,
+        scratch: &mut Vec<u8>,
+    ) -> Option<Self> {
+        let Unfit::Invalid(invalid) = unfit else { return None };
+        if !plan.wording.answers_invalid {
+            return None;
+        }
+        let errors = invalid.errors(py, &plan.wording).ok()?;
+        write_errors(&plan.encode, &errors, scratch).ok()?;
+        Some(Self::json(INVALID, around, types, py, scratch))
+    }
+
+    /// An answer of the JSON in `scratch`.
+    pub fn json(status: u16, around: Option<&Around>, types: &ResponseTypes, py: Python<'_>, scratch: &[u8]) -> Self {
+        let reply = Self::Json { status };
+        match around {
+            None => reply,
+            Some(around) => reply.leave(around, types, py, scratch, None).0,
         }
     }
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Form, Header, HTT
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute, iter_route_contexts
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, Json
 from pydantic.fields import FieldInfo
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
@@ -25,6 +25,7 @@ from turboapi.plan import arguments, routes
 from turboapi.plan.answers import error_app, http_exception_is_plain
 from turboapi.plan.field import ModelField
 from turboapi.plan.routes import NativeRoute, compile_app
+from turboapi.plan.rules import rules
 
 pytestmark = pytest.mark.above_platform
 
@@ -83,7 +84,7 @@ def big_table(big_app: FastAPI) -> dict[tuple[str, tuple[str, ...]], NativeRoute
         (int, Query(..., le=5), ("query", "the_value", "validator", True, None)),
         (Annotated[str, Header()], "", ("header", "the-value", "str", True, None)),
         (Annotated[str, Header(convert_underscores=False)], "", ("header", "the_value", "str", True, None)),
-        (Annotated[str, Header(alias="X-Other_Name")], "", ("header", "x-other_name", "str", True, None)),
+        (Annotated[str, Header(alias="X-Other_Name")], "", ("header", "X-Other_Name", "str", True, None)),
         (str, Header(None), ("header", "the-value", "str", False, None)),
         (Annotated[bool, Cookie(alias="c d")], True, ("cookie", "c d", "bool", False, True)),
     ],
@@ -95,8 +96,8 @@ def test_argument(annotation: Any, default: Any, expected: tuple[Any, ...]) -> N
     if not (isinstance(default, str) and default == ""):
         endpoint.__defaults__ = (default,)
     (read,) = native(endpoint).parameters
-    assert (read.source, read.wire_name, read.kind, read.required, read.default) == expected
-    assert read.default_factory is None
+    assert (read.source, *read.names, read.kind, read.absent.is_refused, read.absent.value) == expected
+    assert read.absent.factory is None and not read.runs_app_code
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_path_convertor(path: str, annotation: Any, kind: str, text: str, value:
 
     endpoint.__annotations__ = {"x": annotation}
     (read,) = native(endpoint, path).parameters
-    assert (read.source, read.wire_name, read.kind) == ("path", "x", kind)
+    assert (read.source, read.names, read.kind) == ("path", ("x",), kind)
     if value is ValueError:
         with pytest.raises(ValueError):
             read.validate(text)
@@ -133,9 +134,16 @@ def test_body_among_parameters() -> None:
     def endpoint(b: Point, q: int, *, k: int = 1) -> None: ...
 
     route = native(endpoint, "/", methods=["POST"])
-    assert route.body is not None
-    assert route.body.name == "b"
+    assert [read.name for read in route.bodies] == ["b"]
     assert [read.name for read in route.parameters] == ["q", "k"]
+
+
+def test_arguments_are_converted_in_fastapis_order() -> None:
+    def endpoint(
+        c: Annotated[str, Cookie()], h: Annotated[str, Header()], q2: int, b: Point, q1: int, p: int, h2: Annotated[str, Header()] = ""
+    ) -> None: ...
+
+    assert [read.name for read in native(endpoint, "/{p}", methods=["POST"]).parameters] == ["p", "q2", "q1", "h", "h2", "c"]
 
 
 def test_decorated_endpoint() -> None:
@@ -152,20 +160,26 @@ def test_decorated_endpoint() -> None:
 def test_default_of_a_body_is_the_apps(options: dict[str, Any]) -> None:
     def endpoint(data: Any = Body(**options)) -> None: ...
 
-    body = native(endpoint, methods=["POST"]).body
-    assert body is not None and body.validate({"x": 1}) == {"x": 1}
+    entry = one(endpoint, methods=["POST"])
+    if entry.native is None:
+        assert not rules().forms_are_known
+        return
+    (body,) = entry.native.bodies
+    assert body.validate({"x": 1}) == {"x": 1} and not body.runs_app_code
+    made = [body.absent.factory() for _ in range(2) if body.absent.factory]
+    assert made == [options.get("default", {})] * 2 and made[0] is not made[1]
 
 
 def test_invalid_default_follows_the_installed_fastapi() -> None:
     def endpoint(q: float = 1) -> None: ...
 
     (read,) = native(endpoint).parameters
-    assert type(read.default) is (float if arguments._defaults_are_validated() else int)
+    assert type(read.absent.value) is (float if rules().defaults_are_validated else int)
 
     def refused(q: Annotated[int, Query(ge=5)] = 1) -> None: ...
 
     entry = one(refused)
-    assert (entry.native is None) == arguments._defaults_are_validated()
+    assert (entry.native is None) == rules().defaults_are_validated
 
 
 def schema(adapter: Any) -> str:
@@ -186,7 +200,7 @@ def test_same_schema_as_fastapi(big_app: FastAPI, big_table: dict[tuple[str, tup
             for field in getattr(context.dependant, f"{part}_params")
         }
         if not route.is_composed:
-            assert fields.keys() == {read.name for read in (*route.parameters, *filter(None, [route.body]))}
+            assert fields.keys() == {read.name for read in (*route.parameters, *route.bodies)}
         for argument in inspect.signature(route.owner, eval_str=True).parameters.values():
             if argument.name not in fields:  # the request, a dependency
                 continue
@@ -264,6 +278,25 @@ def computed(a: Annotated[int, Query(default_factory=int)]) -> None: ...
 def validated(a: Annotated[int, Query(validate_default=True)] = 1) -> None: ...
 
 
+def choices(a: Annotated[int, Query(validation_alias=AliasChoices("b", "c"))]) -> None: ...
+
+
+def text_of_json(a: Annotated[Json[list[int]], Query()]) -> None: ...
+
+
+class PathInModel(BaseModel):
+    a: int = Field(validation_alias=AliasPath("b", 0))
+
+
+def path_in_model(m: Annotated[PathInModel, Query()]) -> None: ...
+
+
+def path_in_value(a: Annotated[int, Query(validation_alias=AliasChoices("b", AliasPath("c", 0)))]) -> None: ...
+
+
+def from_others(a: Annotated[int, Query(default_factory=lambda data: len(data))]) -> None: ...
+
+
 class Callable_:
     def __call__(self) -> None: ...
 
@@ -284,14 +317,12 @@ class CustomRoute(APIRoute):
         (request_by_default, {}, "r: Request"),
         (two_requests, {}, "b: a second argument for the connection"),
         (response_subclass, {}, "r: HTMLResponse"),
-        (several, {}, "more than one value"),
-        (two_bodies, {"methods": ["POST"]}, "several body"),
-        (embedded, {"methods": ["POST"]}, "embedded"),
-        (model_query, {}, "more than one value"),
+        (path_in_value, {}, "alias is not a plain name"),
+        (path_in_model, {}, "alias of a is not a plain name"),
+        (from_others, {}, "computed"),
         (positional, {}, "positional-only"),
         (many, {}, "variadic"),
         (merged, {}, "several declarations"),
-        (computed, {}, "computed default"),
         (Callable_(), {}, "not a function"),
         (functools.partial(no_arguments), {}, "not a function"),
         (no_arguments, {"dependencies": [Depends(form)]}, "dependencies: form: a: declared by Form"),
@@ -303,6 +334,23 @@ def test_opaque_route(endpoint: Any, options: dict[str, Any], reason: str) -> No
     entry = one(endpoint, **options)
     assert entry.native is None
     assert reason in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "options"),
+    [
+        (several, {}),
+        (two_bodies, {"methods": ["POST"]}),
+        (embedded, {"methods": ["POST"]}),
+        (model_query, {}),
+        (computed, {}),
+        (validated, {}),
+        (choices, {}),
+        (text_of_json, {}),
+    ],
+)
+def test_route_that_some_releases_read_otherwise(endpoint: Any, options: dict[str, Any]) -> None:
+    assert (one(endpoint, **options).native is not None) == rules().forms_are_known
 
 
 def test_custom_route_class() -> None:

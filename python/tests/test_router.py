@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute, Host, Mount, Route
 from starlette.routing import Router as StarletteRouter
 
 from turboapi._core import Router
+from turboapi.plan.absent import Absent
 from turboapi.plan.arguments import Kind, Parameter, Source
 from turboapi.plan.routes import Entry, compile_app
 
@@ -389,8 +390,9 @@ IN = re.escape("entry 1 of the route table ('/users/{id}'): ")
         (compiled()[:4], TypeError, "entry 1 of the route table: tuple has no kind$"),
         (parameter(source="body"), ValueError, IN + 'source is "body", allowed are path, query, header and cookie$'),
         (parameter(kind="date"), ValueError, IN + 'kind of value is "date", allowed are str, int, float, bool and validator$'),
-        (parameter(source="path"), ValueError, IN + r'no path parameter "page", there are \["id"\]$'),
-        (parameter(required="no"), TypeError, IN + "required of Parameter is 'no': "),
+        (parameter(source="path"), ValueError, IN + r'no path parameter \["page"\], there are \["id"\]$'),
+        (parameter(takes_all="no"), TypeError, IN + "takes_all of Parameter is 'no': "),
+        (parameter(absent=Absent("no")), TypeError, IN + "is_refused of Absent is 'no': "),
         (native(status_code=70000), TypeError, IN + "status_code of NativeRoute is 70000: "),
         (native(blocking=1), TypeError, IN + "blocking of NativeRoute is 1: "),
         (native(body=Parameter), TypeError, IN + "name of type is "),
@@ -410,7 +412,7 @@ def test_refused_template() -> None:
 def test_every_word_is_known() -> None:
     """The words that Python's types allow are those that Rust reads."""
     entries = [Entry("/a", (), kind, None, "") for kind in get_args(get_type_hints(Entry)["kind"])]
-    entries += [parameter(source=source, wire_name="id") for source in get_args(Source)]
+    entries += [parameter(source=source, names=("id",)) for source in get_args(Source)]
     entries += [parameter(kind=kind) for kind in get_args(Kind)]
     assert len(entries) == 3 + 4 + 5
     Router(entries, True)

@@ -165,8 +165,14 @@ class Matched:
 
         Returns:
             None: the request is not for the plan, and nothing has happened. Else `("value", result)`, `("awaitable", coroutine)` or
-            `("job", Job)`, whose result is still to come.
+            `("job", Job)`, whose result is still to come; or, where arguments are missing or wrong, `("invalid", (errors, body, cause))`,
+            as `Wording.exception` takes them (plan/invalid.py).
         """
+    @property
+    def wording(self) -> Any:
+        """The plan's words for such errors; None if it has none."""
+    def refusal(self, errors: list[Any]) -> tuple[Any, ...]:
+        """What FastAPI's stock handler answers to errors, as `answer` has it. Raises what it would have raised."""
     def answer(self, value: Any, response: Any, tasks: Any) -> Any:
         """What becomes of the function's value: `(status, header pairs, body, background)`, where the last is to be called afterwards, or
         None; or a response that has to be called.

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.encoders import jsonable_encoder
-from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import ResponseValidationError
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -196,6 +196,11 @@ def http_exception_is_plain(app: FastAPI) -> bool:
     if handlers.get(HTTPException) is not http_exception_handler:
         return False
     return not any(_may_handle_http_exception(key) for key in handlers if key is not HTTPException)
+
+
+def validation_error_is_plain(app: FastAPI) -> bool:
+    """Whether FastAPI's stock handler answers where arguments are missing or wrong: 422, and `{"detail": ...}` with the errors."""
+    return handlers_of(app).others.get(RequestValidationError) is request_validation_exception_handler
 
 
 def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] = lambda inner: inner) -> ASGIApp:

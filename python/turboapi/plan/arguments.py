@@ -1,21 +1,15 @@
 """What the arguments of an endpoint, or of a dependency, are made of: the head of a request, or its JSON body.
 
-Here: a signature becomes `Parameter`s, a `Body` and dependencies, as FastAPI's `analyze_param` reads it, or the reason why it is not for
-a plan. Not here: what dependencies need themselves (dependencies.py), and the conversion per request (python/src/plan.rs).
+Here: a signature becomes `Parameter`s, `DeclaredBody`s and dependencies, as FastAPI's `analyze_param` reads it, or the reason why it is not
+for a plan. Not here: what dependencies need themselves (dependencies.py), the conversion per request (python/src/parameter.rs), and what
+stands for values that were not sent (absent.py).
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import datetime
-import decimal
-import enum
-import functools
 import inspect
-import types
 import typing
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,7 +17,7 @@ from typing import Any, Literal
 import fastapi
 from fastapi import params
 from fastapi.security import SecurityScopes
-from pydantic import BaseModel, Json, ValidationError
+from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from starlette import convertors
@@ -33,35 +27,72 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from typing_inspection.typing_objects import is_typealiastype
 
+from . import absent, gathering
+from .absent import Absent
+from .app_code import runs_app_code
 from .field import Kind, ModelField
+from .gathering import Gathering, is_json, is_scalar, is_scalar_sequence, is_sequence
+from .invalid import Origin
+from .rules import rules
 
 Source = Literal["path", "query", "header", "cookie"]
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One scalar argument that comes from the head of the request."""
+    """One argument that comes from the head of the request."""
 
     name: str
     source: Source
-    wire_name: str
-    """Path parameter, query key, header name in lower case, or cookie name."""
+    names: tuple[str, ...]
+    """Path parameter, query keys, header names or cookie names, as errors name them: the first that is there counts. None for a model."""
     kind: Kind
     """Not "validator": an exact type without constraints, whose plain forms `_core` converts itself; it gives all others to `validate`."""
+    takes_all: bool
+    """All values of the name, as a list of texts. Else one, which counts as not sent if it is empty and `drops_empty`."""
+    drops_empty: bool
+    gathering: Gathering | None
+    """It is a model, made of many values."""
     validate: Callable[[object], object]
-    """What FastAPI's field does with the text. Raises ValidationError, or ValueError where a path convertor does."""
-    required: bool
-    default: object
-    default_factory: Callable[[], object] | None
-    """Called once per request instead of `default`: the default is not immutable."""
+    """What FastAPI's field does with it. Raises ValidationError, or ValueError where a path convertor does."""
+    absent: Absent
+    runs_app_code: bool
+    """Whether the app can see that it is converted."""
+
+    @property
+    def origin(self) -> Origin:
+        """In words."""
+        return Origin(self.source, self.names, self.gathering)
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The one argument that is the whole JSON body. A request without one is for the app, which knows what stands for it."""
+    """One argument that is in the JSON body."""
 
     name: str
+    keys: tuple[str, ...]
+    """Its names in the body's object, of which the first that is there counts. None: it is the whole body."""
     validate: Callable[[object], object]
+    absent: Absent
+    runs_app_code: bool
+    """Whether the app can see that it is converted."""
+
+    @property
+    def origin(self) -> Origin:
+        """In words."""
+        return Origin("body", self.keys, None)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredBody:
+    """An argument of the body, before it is known how many there are."""
+
+    name: str
+    names: tuple[str, ...]
+    """That it has in an object, if it is within one."""
+    is_embedded: bool
+    """Whether it says so."""
+    field: ModelField
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +106,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """All arguments of a callable."""
+    """All arguments of a callable, in the order in which FastAPI converts them: path, query, header, cookie, body."""
 
     parameters: tuple[Parameter, ...]
-    bodies: tuple[Body, ...]
+    bodies: tuple[DeclaredBody, ...]
     given: dict[str, str]
     """The names of those that say nothing of their own, by `Given.kind`."""
     depends: tuple[tuple[str, params.Depends], ...]
@@ -112,7 +143,7 @@ def read_callable(call: Callable[..., Any], path_convertors: Mapping[str, Any]) 
     """
     path_names = set(path_convertors)
     parameters: list[Parameter] = []
-    bodies: list[Body] = []
+    bodies: list[DeclaredBody] = []
     depends: list[tuple[str, params.Depends]] = []
     given: dict[str, str] = {}
     for argument in signature_of(call).parameters.values():
@@ -123,7 +154,7 @@ def read_callable(call: Callable[..., Any], path_convertors: Mapping[str, Any]) 
         if isinstance(read, params.Depends):
             depends.append((argument.name, read))
             continue
-        if isinstance(read, Body):
+        if isinstance(read, DeclaredBody):
             bodies.append(read)
             continue
         if isinstance(read, Given):
@@ -132,10 +163,12 @@ def read_callable(call: Callable[..., Any], path_convertors: Mapping[str, Any]) 
             given[read.kind] = read.name
             continue
         if read.source == "path":
-            if read.wire_name not in path_names:
+            if read.names[0] not in path_names:
                 return f"{argument.name}: not in the path"
-            read = _converted(read, path_convertors[read.wire_name])
+            read = _converted(read, path_convertors[read.names[0]])
         parameters.append(read)
+    order = typing.get_args(Source)
+    parameters.sort(key=lambda parameter: order.index(parameter.source))
     return Arguments(tuple(parameters), tuple(bodies), given, tuple(depends))
 
 
@@ -163,26 +196,43 @@ def disagreement(call: Callable[..., Any], dependant: Any, arguments: Arguments)
     if dependant.call is not call:
         return "the endpoint was wrapped after it was registered"
     for source in typing.get_args(Source):
-        ours = {parameter.name: parameter.wire_name for parameter in arguments.parameters if parameter.source == source}
-        theirs = {field.name: field.validation_alias or field.alias for field in getattr(dependant, f"{source}_params")}
-        if source == "header":
-            theirs = {name: alias.lower() for name, alias in theirs.items()}
-        if ours != theirs:
-            return f"{source} parameters are read as {theirs}"
-    if [body.name for body in arguments.bodies] != [field.name for field in dependant.body_params]:
+        read = [parameter for parameter in arguments.parameters if parameter.source == source]
+        ours = [(parameter.name, _first(parameter.names)) for parameter in read]
+        theirs = [(field.name, _theirs(field)) for field in getattr(dependant, f"{source}_params")]
+        if not _agree(ours, theirs):
+            return f"{source} parameters are read as {dict(theirs)}"
+    ours = [(body.name, _first(body.names)) for body in arguments.bodies]
+    if not _agree(ours, [(field.name, _theirs(field)) for field in dependant.body_params]):
         return "body parameters are read in another way"
     names = ("request", "http_connection", "response", "background_tasks", "security_scopes")
-    theirs = {getattr(dependant, f"{kind}_param_name") for kind in names} - {None}
-    if theirs != set(arguments.given.values()):
-        return f"request and response are the arguments {sorted(theirs)}"
+    given = {getattr(dependant, f"{kind}_param_name") for kind in names} - {None}
+    if given != set(arguments.given.values()):
+        return f"request and response are the arguments {sorted(given)}"
     return ""
+
+
+def _agree(ours: Sequence[tuple[str, str]], theirs: Sequence[tuple[str, str]]) -> bool:
+    """Whether these are the same arguments, under the same names where we look for one: a model or a whole body has none."""
+    if len(ours) != len(theirs):
+        return False
+    return all(name == known and first in ("", looked_for) for (name, first), (known, looked_for) in zip(ours, theirs, strict=True))
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if names else ""
+
+
+def _theirs(field: Any) -> str:
+    """The first name under which FastAPI looks for a field."""
+    declared = field.field_info.validation_alias
+    return str(declared.choices[0]) if isinstance(declared, AliasChoices) else field.validation_alias or field.alias
 
 
 _SPECIAL = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
 _SOURCES: dict[type, Source] = {params.Path: "path", params.Query: "query", params.Header: "header", params.Cookie: "cookie"}
 
 
-def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Parameter | Body | Given | str:
+def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Parameter | DeclaredBody | Given | str:
     """One argument as FastAPI's `analyze_param` reads it, or why it is not for a plan."""
     if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
         return f"{argument.kind.description} argument"
@@ -202,21 +252,59 @@ def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Paramet
     info, annotation, default_given = declared
     field = ModelField.of(info, annotation, argument.default if default_given else info.default)
     if type(info) is params.Body:
-        if info.embed:
-            return "embedded body"
-        return Body(argument.name, field.validate)
+        return DeclaredBody(argument.name, _names(info, argument.name), bool(info.embed), field)
     source = _SOURCES.get(type(info))
-    if source is None:
-        return f"declared by {type(info).__name__}"
-    if not _is_scalar(field.annotation) or any(type(item) is Json for item in field.metadata):
+    return f"declared by {type(info).__name__}" if source is None else _parameter(argument.name, source, info, field)
+
+
+def _parameter(name: str, source: Source, info: FieldInfo, field: ModelField) -> Parameter | str:
+    """An argument from the head."""
+    read = absent.of_parameter(field)
+    if isinstance(read, str):
+        return read
+    gathered = None if is_json(field.info) else gathering.read(info, field.annotation, source)
+    names = _names(info, name)
+    if isinstance(gathered, str) or not names:
+        return gathered if isinstance(gathered, str) else "alias is not a plain name"
+    if gathered is None and not is_scalar(field.annotation) and not is_scalar_sequence(field.annotation) and not is_json(field.info):
+        return f"its type is none for a value from the {source}"
+    takes_several = gathered is None and is_sequence(field.annotation)
+    takes_all = takes_several and not is_json(field.info) and source != "cookie"
+    # What FastAPI has read in the same way for a long time, and what it may read in another.
+    is_plain = gathered is None and not takes_several and len(names) == 1 and not is_json(field.info)
+    if not is_plain and (source == "path" or not rules().forms_are_known):
         return f"more than one value from the {source}"
-    default = _scalar_default(field)
-    if isinstance(default, str):
-        return default
-    wire_name = _wire_name(info, argument.name)
-    if not wire_name:
-        return "alias is not a plain name"
-    return Parameter(argument.name, source, wire_name, field.kind, field.validate, *default)
+    return Parameter(
+        name=name,
+        source=source,
+        names=() if gathered else names,
+        kind=field.kind if is_plain else "validator",
+        takes_all=takes_all,
+        drops_empty=takes_several and not takes_all,
+        gathering=gathered,
+        validate=field.validate,
+        absent=read,
+        runs_app_code=read.runs_app_code or runs_app_code(field),
+    )
+
+
+def place_bodies(declared: Sequence[DeclaredBody]) -> tuple[Body, ...] | str:
+    """Where the arguments of the body are in it, as FastAPI's `_should_embed_body_fields` has it, or why that is not for a plan.
+
+    Args:
+        declared: those of the whole route, also of dependencies.
+    """
+    is_embedded = len({body.name for body in declared}) > 1 or (bool(declared) and declared[0].is_embedded)
+    bodies = []
+    for body in declared:
+        read = absent.of_body(body.field)
+        if isinstance(read, str):
+            return f"{body.name}: {read}"
+        if is_embedded and (not body.names or not rules().forms_are_known):
+            return "embedded body" if body.names else f"{body.name}: alias is not a plain name"
+        runs = read.runs_app_code or runs_app_code(body.field)
+        bodies.append(Body(body.name, body.names if is_embedded else (), body.field.validate, read, runs))
+    return tuple(bodies)
 
 
 def _declaration(argument: inspect.Parameter, path_names: set[str]) -> tuple[FieldInfo, Any, bool] | str:
@@ -248,7 +336,7 @@ def _declaration(argument: inspect.Parameter, path_names: set[str]) -> tuple[Fie
         return params.Path(), annotation, False
     if _mentions(bare, UploadFile):
         return "file"
-    inferred = params.Query() if _is_scalar(bare) else params.Body()
+    inferred = params.Query() if is_scalar(bare) else params.Body()
     return inferred, annotation, has_default and default is not ...
 
 
@@ -257,47 +345,25 @@ def _has_attributes(info: FieldInfo) -> bool:
     return info.default is not PydanticUndefined or any(getattr(info, name, None) is not None for name in names)
 
 
-def _wire_name(info: FieldInfo, name: str) -> str:
-    """The key that FastAPI looks up; empty if it is not one plain name."""
+def _names(info: FieldInfo, name: str) -> tuple[str, ...]:
+    """The names that FastAPI looks up, in order; none if there are others than plain ones."""
     alias = info.validation_alias
-    if alias is not None and not isinstance(alias, str):
-        return ""
-    alias = alias or info.alias
-    if not alias:
-        alias = name.replace("_", "-") if getattr(info, "convert_underscores", False) else name
-    if isinstance(info, params.Header):
-        return alias.lower() if alias.isascii() else ""
-    return alias
+    names: tuple[str, ...] = ()
+    if isinstance(alias, AliasChoices) and not isinstance(info, params.Path):
+        if all(isinstance(choice, str) for choice in alias.choices):
+            names = tuple(choice for choice in alias.choices if isinstance(choice, str))
+    elif alias is None or isinstance(alias, str):
+        own = name.replace("_", "-") if getattr(info, "convert_underscores", False) else name
+        names = (alias or info.alias or own,)
+    return names if all(names) and (not isinstance(info, params.Header) or all(map(str.isascii, names))) else ()
 
 
 def _is_subclass(annotation: Any, kinds: type | tuple[type, ...]) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, kinds)
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
-    return typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else ()
-
-
 def _mentions(annotation: Any, kind: type) -> bool:
     return _is_subclass(annotation, kind) or any(_mentions(argument, kind) for argument in typing.get_args(annotation))
-
-
-def _is_scalar(annotation: Any) -> bool:
-    """Whether an argument without declaration is a query parameter, not a body."""
-    members = _members(annotation)
-    if members:
-        return all(_is_scalar(member) for member in members)
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        return _is_scalar(typing.get_args(annotation)[0])
-    has_schema = hasattr(origin, "__pydantic_core_schema__") or hasattr(origin, "__get_pydantic_core_schema__")
-    return not (has_schema or _is_complex(annotation) or _is_complex(origin))
-
-
-def _is_complex(kind: Any) -> bool:
-    if _is_subclass(kind, (str, bytes)):
-        return False
-    return _is_subclass(kind, (BaseModel, Mapping, UploadFile, Sequence, set, frozenset, tuple)) or dataclasses.is_dataclass(kind)
 
 
 def _converted(parameter: Parameter, convertor: convertors.Convertor[Any]) -> Parameter:
@@ -311,67 +377,3 @@ def _converted(parameter: Parameter, convertor: convertors.Convertor[Any]) -> Pa
         return validate(convert(text))
 
     return dataclasses.replace(parameter, kind=parameter.kind if is_same_type else "validator", validate=convert_and_validate)
-
-
-# Defaults: (required, default, default_factory).
-_Default = tuple[bool, object, Callable[[], object] | None]
-
-
-def _scalar_default(field: ModelField) -> _Default | str:
-    info = field.info
-    if info.is_required():
-        return True, None, None
-    if info.validate_default or info.default_factory is not None:
-        # FastAPI 0.141 calls the factory twice for one request, 0.165 once.
-        return "validated or computed default"
-    default = info.default
-    validates = _defaults_are_validated()
-    if default is None or validates is False:
-        return False, *_constant(default)
-    try:
-        validated = field.validate(copy.deepcopy(default))
-    except ValidationError:
-        return "default does not validate"
-    is_same = type(validated) is type(default) and validated == default
-    if not _is_immutable(validated) or (validates is None and not is_same):
-        return "default is changed by validation"
-    return False, validated, None
-
-
-def _constant(default: object) -> tuple[object, Callable[[], object] | None]:
-    return (default, None) if _is_immutable(default) else (None, functools.partial(copy.deepcopy, default))
-
-
-_IMMUTABLE = {
-    types.NoneType, bool, int, float, complex, str, bytes, decimal.Decimal, uuid.UUID,
-    datetime.datetime, datetime.date, datetime.time, datetime.timedelta, datetime.timezone,
-}  # fmt: skip
-
-
-def _is_immutable(value: object) -> bool:
-    if type(value) in (tuple, frozenset):
-        return all(_is_immutable(item) for item in value)  # type: ignore[attr-defined]
-    return type(value) in _IMMUTABLE or isinstance(value, enum.Enum)
-
-
-@functools.cache
-def _defaults_are_validated() -> bool | None:
-    """Whether this FastAPI validates the default of a missing query parameter: 0.141 does, 0.165 does not. None: cannot tell.
-
-    Asked of FastAPI itself, as the version that changed it is not written down anywhere.
-    """
-
-    def endpoint(number: float = 1) -> None: ...
-
-    try:
-        from fastapi.dependencies.utils import get_dependant, request_params_to_args
-        from starlette.datastructures import QueryParams
-
-        dependant = get_dependant(path="/", call=endpoint)
-        values, errors = request_params_to_args(dependant.query_params, QueryParams(""))
-        value = values["number"]
-    except Exception:
-        return None
-    if errors or value != 1:
-        return None
-    return type(value) is float

@@ -21,9 +21,12 @@ import anyio
 from fastapi.security import SecurityScopes
 
 from .._core import Job, Part
-from .arguments import Body, Parameter
+from .arguments import Body, Parameter, place_bodies
+from .deferred import Deferred, defer
 from .dependencies import Node, checks
 from .ends import SHIELDS, in_threads, returned, shielded
+from .invalid import Origin, Wording
+from .rules import rules
 
 #: So many blocks of a function can be open at once, less those that are open anyway: CPython's limit is 20.
 BLOCKS_MAX = 16
@@ -38,43 +41,79 @@ class Composed:
     is_staged: bool
     """Whether it has the answer sent, by `respond`."""
     parameters: tuple[Parameter, ...]
-    body: Body | None
+    bodies: tuple[Body, ...]
     given: dict[str, str]
     """Names of the arguments that say nothing of their own, by kind."""
     parts: tuple[Part, ...]
     """What it calls by their own standing."""
 
+    @property
+    def runs_app_code(self) -> bool:
+        """Whether the app can see that its arguments are converted."""
+        return any(parameter.runs_app_code for parameter in self.parameters) or any(body.runs_app_code for body in self.bodies)
 
-def compose(root: Node, label: str, blocking: bool | None, is_within_stack: bool) -> Composed | str:
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where each argument comes from, in words."""
+        return (*(parameter.origin for parameter in self.parameters), *(body.origin for body in self.bodies))
+
+
+def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_stack: bool) -> Composed | str:
     """Makes it, or says why not.
 
     Args:
         label: the route's method and path.
+        path: the route's in its app.
         blocking: what the route has decided about its endpoint.
         is_within_stack: whether something stands around the app's router, which may cancel what is within.
     """
     nodes = list(root.walk())
     if sum(len(node.arguments.bodies) for node in nodes) > len(root.arguments.bodies):
         return "dependencies: one takes a body"
-    if len(root.arguments.bodies) > 1:
-        return "several body parameters"
-    if not root.nodes and "scopes" not in root.arguments.given:
-        read = root.arguments
-        body = read.bodies[0] if read.bodies else None
-        return Composed(root.call, root.kind == "async def", False, read.parameters, body, read.given, ())
-    return _Writer(root, nodes, label, blocking, is_within_stack).write()
+    bodies = place_bodies(root.arguments.bodies)
+    if isinstance(bodies, str):
+        return bodies
+    read = root.arguments
+    loud = [node for node in nodes if any(parameter.runs_app_code for parameter in node.arguments.parameters)]
+    if any(body.runs_app_code for body in bodies):
+        loud.append(root)
+    if loud and (any(node is not root for node in loud) or not rules().errors_are_known):
+        return "dependencies: code of the app's own converts an argument"
+    if not root.nodes and "scopes" not in read.given:
+        return Composed(root.call, root.kind == "async def", False, read.parameters, bodies, read.given, ())
+    deferred = None
+    if loud:
+        origins = tuple(argument.origin for argument in (*read.parameters, *bodies))
+        deferred = defer(read.parameters, bodies, Wording(origins, root.call, path))
+        if isinstance(deferred, str):
+            return deferred
+    return _Writer(root, nodes, bodies, deferred, label, blocking, is_within_stack).write()
 
 
 class _Writer:
     """Of one function."""
 
-    def __init__(self, root: Node, nodes: list[Node], label: str, blocking: bool | None, is_within_stack: bool) -> None:
+    def __init__(
+        self,
+        root: Node,
+        nodes: list[Node],
+        bodies: tuple[Body, ...],
+        deferred: Deferred | None,
+        label: str,
+        blocking: bool | None,
+        is_within_stack: bool,
+    ) -> None:
         self._root = root
+        #: The root's: no other node has any.
+        placed = bodies if deferred is None else deferred.bodies
+        self._bodies = tuple(dataclasses.replace(body, name=f"b{number}") for number, body in enumerate(placed))
+        self._deferred = deferred
         self._label = label
         self._blocking = blocking
         kinds = {node.kind for node in nodes}
-        #: A stream begins on the worker's own thread, where plain functions have to earn their place.
-        self._is_coroutine = bool(kinds - {"def", "security", "stream"}) or kinds >= {"def", "stream"}
+        #: A stream begins on the worker's own thread, where plain functions have to earn their place. What is deferred is converted in the
+        #: request's own task.
+        self._is_coroutine = deferred is not None or bool(kinds - {"def", "security", "stream"}) or kinds >= {"def", "stream"}
         generators = [node for node in nodes if node.is_generator]
         self._is_staged = bool(generators)
         #: They end in another order than nested blocks, or are more than there may be of these.
@@ -114,8 +153,7 @@ class _Writer:
         return self._made()
 
     def _made(self) -> Composed:
-        body = self._root.arguments.bodies[0] if self._root.arguments.bodies else None
-        arguments = [*(parameter.name for parameter in self._parameters), *(["body"] if body else []), *self._given.values()]
+        arguments = [*(read.name for read in (*self._parameters, *self._bodies)), *self._given.values()]
         head = (
             f"{'async ' if self._is_coroutine else ''}def composed({', '.join([*arguments, *(['respond'] if self._is_staged else [])])}):"
         )
@@ -126,7 +164,7 @@ class _Writer:
             is_coroutine=self._is_coroutine,
             is_staged=self._is_staged,
             parameters=tuple(self._parameters),
-            body=None if body is None else dataclasses.replace(body, name="body"),
+            bodies=self._bodies,
             given=self._given,
             parts=tuple(self._parts),
         )
@@ -163,12 +201,15 @@ class _Writer:
 
     def _call(self, node: Node, values: dict[str, str]) -> str:
         """Writes the call of a node. Returns the variable that has its value."""
-        for parameter in node.arguments.parameters:
+        deferred = self._deferred if node is self._root else None
+        for parameter in node.arguments.parameters if deferred is None else deferred.parameters:
             name = f"a{len(self._parameters)}"
             self._parameters.append(dataclasses.replace(parameter, name=name))
             values[parameter.name] = name
-        for body in node.arguments.bodies:
-            values[body.name] = "body"
+        if deferred is not None:
+            values.update(self._convert(deferred, [values[parameter.name] for parameter in deferred.parameters]))
+        elif node is self._root:
+            values.update({declared.name: body.name for declared, body in zip(node.arguments.bodies, self._bodies, strict=True)})
         for kind, argument in node.arguments.given.items():
             if kind == "scopes":
                 values[argument] = f"SecurityScopes(scopes={node.scopes!r})"
@@ -188,6 +229,13 @@ class _Writer:
             case _:
                 self._enter(node, variable, arguments)
         return variable
+
+    def _convert(self, deferred: Deferred, sent: list[str]) -> dict[str, str]:
+        """Writes the conversion of what was sent. Returns what the endpoint's arguments are then."""
+        connection = self._given.setdefault("connection", "connection")
+        arguments = ", ".join([f"{connection}.scope", *sent, *(body.name for body in self._bodies)])
+        self._line(f"converted = {self._name('convert', deferred.convert)}({arguments})")
+        return {name: f"converted[{number}]" for number, name in enumerate(deferred.names)}
 
     def _call_def(self, node: Node, variable: str, arguments: str) -> None:
         if self._is_coroutine:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from fastapi import params, security
 
+from .absent import Absent
 from .arguments import Arguments, Parameter, disagreement, read_callable
 
 logger = logging.getLogger("turboapi")
@@ -203,14 +204,12 @@ def _stock_security(scheme: Any) -> Arguments | None:
     if any(hasattr(kind, name) for name in vars(scheme)):  # a method that the app has replaced
         return None
     if kind in _BY_AUTHORIZATION:
-        source, wire_name = "header", "authorization"
+        source, name = "header", "authorization"
     else:
-        source, wire_name = _BY_KEY[kind], scheme.model.name
-        if source == "header":
-            if not wire_name.isascii():
-                return None
-            wire_name = wire_name.lower()
-    value = Parameter("value", source, wire_name, "str", str, False, None, None)  # type: ignore[arg-type]
+        source, name = _BY_KEY[kind], scheme.model.name
+        if source == "header" and not name.isascii():
+            return None
+    value = Parameter("value", source, (name,), "str", False, False, None, str, Absent(False), False)  # type: ignore[arg-type]
     return Arguments((value,), (), {}, ())
 
 

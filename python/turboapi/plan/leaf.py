@@ -12,7 +12,8 @@ import threading
 from collections import deque
 from typing import Any, NamedTuple
 
-from fastapi.exceptions import FastAPIError
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import FastAPIError, RequestValidationError
 from fastapi.routing import APIRouter
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
@@ -123,7 +124,7 @@ async def run(
         stage = Stage(matched, scope, receive, send, within)
         respond = stage if matched.is_staged else None
         called = matched.call(scope, body, connection, stage.response, stage.tasks, respond)
-        if called is not None:
+        if called is not None and called[0] != "invalid":
             kind, value = called
             if kind != "value":
                 value = await (value if kind == "awaitable" else returned(value))
@@ -140,6 +141,12 @@ async def run(
         if called is None:
             await otherwise(scope, receive if reader is None else reader.again(), send)
             return
+        if called[0] == "invalid":
+            errors, was_read, cause = called[1]
+            if _answers_invalid(scope):
+                await _refuse(matched, errors, stage, scope, receive, send, asks_twice)
+                return
+            answer = Raising(matched.wording.exception(errors, was_read, cause, scope), False)
     # A response that streams, or does something afterwards, and what was raised: with the app's exception handlers around it.
     # The first of these get the endpoint's own request, whose body was read: it could not be read once more.
     if connection is None:
@@ -200,6 +207,26 @@ class Stage:
             raise FastAPIError(
                 "Response not awaited: a dependency with yield has caught an exception, and has not raised it again, so there is no answer"
             )
+
+
+async def _refuse(matched: Matched, errors: list[Any], stage: Stage, scope: Scope, receive: Receive, send: Send, asks_twice: bool) -> None:
+    """Answers as FastAPI's stock handler does where arguments are missing or wrong."""
+    try:
+        await stage.send(matched.refusal(errors))
+    except Exception as error:
+        # It is raised by that handler: only the handlers further out are asked about it.
+        if not asks_twice:
+            raise
+        outer = wrap_app_handling_exceptions(Raising(error, stage.has_started), Request(scope, receive, send))
+        await outer(scope, receive, after_begin(send) if stage.has_started else send)
+
+
+def _answers_invalid(scope: Scope) -> bool:
+    """Whether FastAPI's stock handler answers where arguments are missing or wrong, in the app whose middleware the request is in."""
+    handlers = scope.get("starlette.exception_handlers")
+    if type(handlers) is not tuple or type(handlers[0]) is not dict:
+        return False
+    return handlers[0].get(RequestValidationError) is request_validation_exception_handler
 
 
 async def _request(scope: Scope, receive: Receive, send: Send, reader: _Reader | None) -> Request:

@@ -7,6 +7,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
+import fastapi.dependencies.utils
 import fastapi.routing
 from fastapi import FastAPI
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
@@ -21,6 +22,7 @@ Functions = Sequence[tuple[Any, Sequence[str]]]
 #: A plan runs in the place of these. What makes a route's handler is not among them: wrapped.py looks at what it has made.
 WITHIN: Functions = (
     (fastapi.routing, ("run_endpoint_function", "serialize_response", "solve_dependencies")),
+    (fastapi.dependencies.utils, ("request_params_to_args", "request_body_to_args")),
     (APIRoute, ("matches",)),
     (APIRouter, ("app", "handle", "matches")),
 )

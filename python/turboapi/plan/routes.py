@@ -4,8 +4,9 @@ Here: FastAPI's public declarations become plain values that `_core` runs (`comp
 endpoint's arguments are arguments.py, its answers answers.py. Not here: matching, conversion and calling (python/src), the ASGI path
 itself (asgi.py).
 
-INVARIANT: a native route only has to be right where FastAPI succeeds. Any failure before the endpoint is called makes `_core` hand the
-same request to the app, which words the error. So whatever these files do not know for certain is a reason for the ASGI path, not a guess.
+INVARIANT: whatever these files do not know for certain is a reason for the ASGI path, not a guess. Arguments that are missing or wrong are
+worded here where the installed FastAPI was seen to use the same words (rules.py); other failures before the endpoint is called make `_core`
+hand the same request to the app. Once code of the app's own has run for a request, it is not handed over: nothing runs twice.
 FastAPI's private parts are read only to find disagreement (`_disagreement` of arguments.py), never to build a plan from; but for what it
 writes into the scope for tracers (`Place.included`).
 """
@@ -29,11 +30,13 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 
 from .._core import Part
 from . import layers, patches, streams
-from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers
+from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers, validation_error_is_plain
 from .arguments import Body, Parameter
-from .compose import compose
-from .dependencies import read_tree
+from .compose import Composed, compose
+from .dependencies import Node, read_tree
+from .invalid import Wording, read_json
 from .leaf import innermost
+from .rules import rules
 from .wrapped import Shown, Wrapped, find
 
 
@@ -65,7 +68,16 @@ class NativeRoute:
     """Called with all arguments by keyword, as FastAPI does. With dependencies: one function that calls them all (compose.py)."""
     is_coroutine: bool
     parameters: tuple[Parameter, ...]
-    body: Body | None
+    bodies: tuple[Body, ...]
+    takes_null: bool
+    """Whether a body that is `null` is one. To older releases of FastAPI it is none."""
+    runs_app_code: bool
+    """Whether the app can see that arguments are converted: they are within the request's own task."""
+    wording: Wording | None
+    """What is wrong with arguments, in FastAPI's words. None: it is for the app to say."""
+    answers_invalid: bool
+    """Whether FastAPI's own handler answers where they are wrong."""
+    read_json: Callable[[bytes], object]
     status_code: int | None
     """The decorator's; None means 200."""
     render: Callable[[object, BackgroundTasks | None], Response] | None
@@ -233,10 +245,12 @@ class _Spot:
     prefix: str
     nodes: dict[int, Any]
     """FastAPI's nodes of included routers, by the identity of the route contexts that they have."""
+    answers_invalid: bool
+    """Whether FastAPI's own handler answers where arguments are wrong."""
 
 
 def _entries(app: FastAPI, is_within_stack: bool, prefix: str = "", mounted_in: tuple[FastAPI, ...] = ()) -> Iterator[Entry]:
-    spot = _Spot(app.router, is_within_stack, prefix, dict(_nodes(app.router.routes)))
+    spot = _Spot(app.router, is_within_stack, prefix, dict(_nodes(app.router.routes)), validation_error_is_plain(app))
     for context in iter_route_contexts(app.router.routes):
         entry = _entry(context, spot)
         if entry is None:
@@ -355,7 +369,7 @@ def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], s
         return reason
     try:
         place = _place(context, spot, [("route", original), ("endpoint", endpoint)], wrapped)
-        return _plan(context, original, methods, place)
+        return _plan(context, original, methods, place, spot)
     except Exception as error:
         # Names that cannot be resolved, types pydantic has no schema for: FastAPI itself has found its way, we need not.
         return f"not understood: {type(error).__name__}: {error}".splitlines()[0]
@@ -378,7 +392,12 @@ def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: 
         endpoint=endpoint,
         is_coroutine=inspect.iscoroutinefunction(endpoint),
         parameters=(),
-        body=None,
+        bodies=(),
+        takes_null=False,
+        runs_app_code=False,
+        wording=None,
+        answers_invalid=False,
+        read_json=read_json,
         status_code=None,
         render=as_response,
         serialize=None,
@@ -433,18 +452,28 @@ def _endpoint_reason(endpoint: Any) -> str:
     return ""
 
 
-def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Place) -> NativeRoute | str:
+def _wording(context: Any, root: Node, composed: Composed, place: Place) -> Wording | None:
+    # FastAPI calls dependencies also where arguments are wrong, and says what is wrong with theirs first; and what stands around a
+    # handler sees the exception.
+    if root.nodes or place.wrapped is not None or not rules().errors_are_known:
+        return None
+    return Wording(composed.origins, context.endpoint, context.path_format)
+
+
+def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Place, spot: _Spot) -> NativeRoute | str:
     root = read_tree(context)
     if isinstance(root, str):
         return root
     label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
     is_stream = streams.is_generator(context.endpoint)  # whose call only makes the generator
     blocking = False if is_stream else getattr(original, "turboapi_blocking", None)
-    composed = compose(root, label, blocking, place.is_within_stack)
+    composed = compose(root, label, context.path_format, blocking, place.is_within_stack)
     if isinstance(composed, str):
         return composed
     if place.wrapped is not None and (composed.is_staged or "tasks" in composed.given):
         return "dependencies with yield, or background tasks, within a custom route class"
+    if place.wrapped is not None and composed.runs_app_code:
+        return "code of the app's own converts an argument within a custom route class"
     overrides = getattr(getattr(context, "dependency_overrides_provider", None), "dependency_overrides", None)
     if root.nodes and type(overrides) not in (dict, types.NoneType):
         return "dependencies: dependency_overrides is not a dict"
@@ -453,7 +482,12 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         endpoint=composed.function,
         is_coroutine=composed.is_coroutine,
         parameters=composed.parameters,
-        body=composed.body,
+        bodies=composed.bodies,
+        takes_null=rules().forms_are_known,
+        runs_app_code=composed.runs_app_code,
+        wording=_wording(context, root, composed, place),
+        answers_invalid=spot.answers_invalid,
+        read_json=read_json,
         status_code=context.status_code or None,
         render=made.render,
         serialize=made.serialize,
