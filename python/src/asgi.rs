@@ -253,6 +253,12 @@ impl Exchange {
         scope.set_item(intern!(py, "headers"), request.headers(py)?)
     }
 
+    /// The index of the route that was found for it, in the table as it was then.
+    #[getter]
+    fn route(&self) -> Option<u32> {
+        self.request.route()
+    }
+
     /// What has come of the body and was not read yet, and whether more follows. None: nothing has, or the body has broken off.
     fn read<'py>(&self, py: Python<'py>) -> PyResult<Option<(Bound<'py, PyBytes>, bool)>> {
         let id = self.request.id;

@@ -28,7 +28,7 @@ use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
 use crate::notices::{Notice, Notices};
 use crate::plan::{Further, Plan};
-use crate::reply::{Reply, ResponseTypes};
+use crate::reply::{Reply, ResponseTypes, bound_scratch};
 use crate::request::Retained;
 use crate::table::Route;
 use crate::task::TaskTypes;
@@ -506,14 +506,3 @@ fn outcome_of(py: Python<'_>, started: PyResult<()>) -> Outcome {
 
 /// A call that took longer gives the turn to other connections.
 const LONG: Duration = Duration::from_micros(500);
-
-/// Memory for rendering that is kept from one request to the next.
-const SCRATCH_BYTES_MAX: usize = 64 * 1024;
-
-/// Lets go of what an answer has needed beyond that, or a value that turned out to be none when most of it was written.
-#[inline]
-fn bound_scratch(scratch: &mut Vec<u8>) {
-    if scratch.capacity() > SCRATCH_BYTES_MAX {
-        *scratch = Vec::new();
-    }
-}

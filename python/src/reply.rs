@@ -309,3 +309,14 @@ pub fn checked_status(status: u16) -> PyResult<u16> {
         Err(PyValueError::new_err(format!("status is {status}, allowed are 200 to 999")))
     }
 }
+
+/// Memory for rendering that is kept from one request to the next.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// Lets go of what an answer has needed beyond that, or a value that turned out to be none when most of it was written.
+#[inline]
+pub fn bound_scratch(scratch: &mut Vec<u8>) {
+    if scratch.capacity() > SCRATCH_BYTES_MAX {
+        *scratch = Vec::new();
+    }
+}

@@ -72,6 +72,14 @@ impl Retained {
         }
     }
 
+    /// The route that was found for it.
+    pub fn route(&self) -> Option<u32> {
+        match self.matched {
+            Match::Found(route) => Some(route.0),
+            Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => None,
+        }
+    }
+
     /// The method, as it was written.
     pub fn method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         match self.head.method {

@@ -75,6 +75,9 @@ class Exchange:
             servers: address and port of each listener, by a number that means the same place to all workers.
         """
     @property
+    def route(self) -> int | None:
+        """The index of the route that was found for it, in the table as it was then."""
+    @property
     def disconnected(self) -> bool:
         """Whether the answer is `over`, or the server ends and this is an event stream."""
     @property

@@ -178,7 +178,7 @@ class Stage:
         self.is_done = False
 
     def make(self, value: Any) -> Any:
-        """What a function's value becomes: status, headers, body and background tasks, or a response that has to be called. Raises what FastAPI raises."""
+        """What a function's value becomes, as `Matched.answer` says: a tuple, or a response that has to be called. Raises what FastAPI does."""
         return self._matched.answer(value, self.response, self.tasks)
 
     async def send(self, answer: Any) -> None:

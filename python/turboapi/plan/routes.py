@@ -81,8 +81,7 @@ class NativeRoute:
     status_code: int | None
     """The decorator's; None means 200."""
     render: Callable[[object, BackgroundTasks | None], Response] | None
-    """The whole answer, with the tasks that follow it, for response classes and status codes that are more than JSON bytes. Goes before the
-    two below."""
+    """The whole answer with the tasks that follow it, for what is more than JSON bytes. Goes before the two below."""
     serialize: Callable[[object], bytes] | None
     """A response model is declared: validate, then JSON. Raises ResponseValidationError."""
     encode: Callable[[object], bytes]
@@ -94,15 +93,15 @@ class NativeRoute:
     response: str | None
     """Name of the argument that is a `Response` to be filled in."""
     make_response: Callable[[], Response]
-    tasks: str | None
-    """Name of the argument that is a `BackgroundTasks` to be filled in."""
-    make_tasks: Callable[[], BackgroundTasks]
     place: Place
     owner: Callable[..., Any]
     """The route's own function, by which it is known where it may run."""
     blocking: bool | None
     """Whether the endpoint may hold its thread; None: the server's inline budget decides."""
     label: str
+    tasks: str | None = None
+    """Name of the argument that is a `BackgroundTasks` to be filled in."""
+    make_tasks: Callable[[], BackgroundTasks] = BackgroundTasks
     is_composed: bool = False
     """Whether `endpoint` calls dependencies, too."""
     is_staged: bool = False
@@ -406,8 +405,6 @@ def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: 
         connection=first.name,
         response=None,
         make_response=make_response,
-        tasks=None,
-        make_tasks=BackgroundTasks,
         place=place,
         owner=endpoint,
         blocking=None,
@@ -497,7 +494,6 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         response=composed.given.get("response"),
         make_response=make_response,
         tasks=composed.given.get("tasks"),
-        make_tasks=BackgroundTasks,
         place=place,
         owner=context.endpoint,
         blocking=None if is_stream and root.nodes else blocking,

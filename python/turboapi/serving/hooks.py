@@ -9,9 +9,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.exceptions import HTTPException
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from .. import _core
@@ -70,8 +69,8 @@ class Hooks:
         self._is_changing = False
         self._watch = None
         self.version = None
-        self._error_app = self._stack = self._app
-        self._answers_http_exceptions = False
+        self._error_app = self._stack = self._respond = self._app
+        self._handlers = answers.Handlers(None, {}, False)
         self.layers = []
         if isinstance(self._app, Starlette):
             answers.build_stack(self._app)
@@ -95,8 +94,8 @@ class Hooks:
         else:
             self._error_app = answers.error_app(self._app)
             self._respond = answers.responding(self._error_app, layers.RESPONSE_KEY)
-        self._answers_http_exceptions = answers.http_exception_is_plain(self._app)
-        self.answers_unmatched = self._answers_http_exceptions
+        self._handlers = answers.handlers_of(self._app)
+        self.answers_unmatched = answers.http_exception_is_plain(self._app)
         self.redirect_slashes = self._app.router.redirect_slashes
 
     def app(self, exchange: _core.Exchange) -> None:
@@ -127,12 +126,15 @@ class Hooks:
             exchange.finish()  # nobody's mistake
             return
         self._gateway.reported = id(exception)  # soon
-        further = {"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
+        further: dict[str, Any] = {"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
+        route = exchange.route
+        if route is not None and route < len(self.routes):  # the table may be another one by now
+            further[answers.TEMPLATE] = self.routes[route].template
         self._gateway.start(self._error_app, exchange, context, **further)
 
     def http_response(self, exception: BaseException) -> Response | None:
-        """The answer to a plain HTTPException, by FastAPI's own handler, which waits for nothing."""
-        if not self._answers_http_exceptions or type(exception) not in (HTTPException, StarletteHTTPException):
+        """The answer to an HTTPException, if FastAPI's own handler is the one for it, which waits for nothing."""
+        if not isinstance(exception, HTTPException) or self._handlers.find(exception) is not http_exception_handler:
             return None
         handling = http_exception_handler(None, exception)  # type: ignore[arg-type]
         try:
