@@ -12,7 +12,7 @@ import fastapi.routing
 import pytest
 from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import ResponseValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import EventSourceResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import AliasChoices, AliasPath, BaseModel, Field, Json
 from pydantic.fields import FieldInfo
@@ -312,7 +312,8 @@ class CustomRoute(APIRoute):
 @pytest.mark.parametrize(
     ("endpoint", "options", "reason"),
     [
-        (generator, {}, "generator"),
+        (generator, {"response_class": EventSourceResponse}, "server-sent events"),
+        (functools.wraps(generator)(lambda: None), {}, "wraps a generator"),
         (depends, {}, "dependencies: form: a: declared by Form"),
         (request_by_default, {}, "r: Request"),
         (two_requests, {}, "b: a second argument for the connection"),

@@ -178,7 +178,7 @@ class Stage:
         self.is_done = False
 
     def make(self, value: Any) -> Any:
-        """What a function's value becomes, as `Matched.answer` says: a tuple, or a response that has to be called. Raises what FastAPI does."""
+        """What a function's value becomes, as `Matched.answer` has it. Raises what FastAPI raises."""
         return self._matched.answer(value, self.response, self.tasks)
 
     async def send(self, answer: Any) -> None:
