@@ -5,12 +5,12 @@ import functools
 import inspect
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import differential_app
 import fastapi.routing
 import pytest
-from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Form, Header, HTTPException, Path, Query, Request, Response, params
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import EventSourceResponse, HTMLResponse, JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from turboapi.plan import arguments, routes
 from turboapi.plan.answers import error_app, http_exception_is_plain
-from turboapi.plan.field import ModelField
+from turboapi.plan.field import PLAIN, ModelField
 from turboapi.plan.routes import NativeRoute, compile_app
 from turboapi.plan.rules import rules
 
@@ -352,6 +352,45 @@ def test_opaque_route(endpoint: Any, options: dict[str, Any], reason: str) -> No
 )
 def test_route_that_some_releases_read_otherwise(endpoint: Any, options: dict[str, Any]) -> None:
     assert (one(endpoint, **options).native is not None) == rules().forms_are_known
+
+
+class Rebuilt(BaseModel):
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_shared"),
+    [
+        ((int,), (int,), True),
+        ((int | None,), (int | None,), True),
+        ((list[Rebuilt],), (list[Rebuilt],), True),
+        ((int, 1), (int, 1), True),
+        ((int, 1), (int, True), False),
+        ((int, 1), (int, 2), False),
+        ((int | str,), (str | int,), False),
+        ((Literal[1],), (Literal[True],), False),
+        ((Annotated[int, Query(ge=1)],), (Annotated[int, Query(ge=1)],), True),
+        ((Annotated[int, Query(ge=1)],), (Annotated[int, Query(gt=1)],), False),
+        ((Annotated[float, Query(ge=1)],), (Annotated[float, Query(ge=1.0)],), False),
+        ((Annotated[str, Query(pattern="a")],), (Annotated[str, Query(pattern="b")],), False),
+        ((Annotated[int, Query(strict=True)],), (Annotated[int, Query()],), False),
+        ((Annotated[list[str], Query(min_length=1)],), (Annotated[list[str], Query(min_length=1)],), True),
+    ],
+)
+def test_adapters_are_shared(one: tuple[Any, ...], other: tuple[Any, ...], is_shared: bool) -> None:
+    """By all that validate alike, and by nobody else."""
+
+    def adapter(annotation: Any, *default: Any) -> Any:
+        declared = getattr(annotation, "__metadata__", (PLAIN[params.Query],))[0]
+        return ModelField.of(declared, annotation, *default).adapter
+
+    assert (adapter(*one) is adapter(*other)) == is_shared
+
+
+def test_adapter_of_a_model_built_anew() -> None:
+    before = ModelField.of(PLAIN[FieldInfo], list[Rebuilt])
+    Rebuilt.model_rebuild(force=True)
+    assert ModelField.of(PLAIN[FieldInfo], list[Rebuilt]).adapter is not before.adapter
 
 
 def test_custom_route_class() -> None:

@@ -31,7 +31,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .chain import chain
-from .field import ModelField
+from .field import PLAIN, ModelField
 from .raising import Raising, after_begin
 
 #: Of the scope of an exception: whether the answer has begun.
@@ -110,7 +110,7 @@ def _is_bodiless(status_code: int) -> bool:
 
 def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool) -> Callable[[object], Any]:
     """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump."""
-    field = ModelField.of(FieldInfo(annotation=model), model)
+    field = ModelField.of(PLAIN[FieldInfo], model)
     validate = field.validate
     options = {
         "include": context.response_model_include,

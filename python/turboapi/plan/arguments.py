@@ -30,7 +30,7 @@ from typing_inspection.typing_objects import is_typealiastype
 from . import absent, gathering
 from .absent import Absent
 from .app_code import runs_app_code
-from .field import Kind, ModelField
+from .field import PLAIN, Kind, ModelField
 from .gathering import Gathering, is_json, is_scalar, is_scalar_sequence, is_sequence
 from .invalid import Origin
 from .rules import rules
@@ -333,10 +333,10 @@ def _declaration(argument: inspect.Parameter, path_names: set[str]) -> tuple[Fie
             return "default is ..."
         return ours[0], annotation, has_default
     if argument.name in path_names:
-        return params.Path(), annotation, False
+        return PLAIN[params.Path], annotation, False
     if _mentions(bare, UploadFile):
         return "file"
-    inferred = params.Query() if is_scalar(bare) else params.Body()
+    inferred = PLAIN[params.Query if is_scalar(bare) else params.Body]
     return inferred, annotation, has_default and default is not ...
 
 

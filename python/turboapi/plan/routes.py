@@ -13,6 +13,7 @@ writes into the scope for tracers (`Place.included`).
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import types
@@ -319,6 +320,10 @@ def _entry(context: Any, spot: _Spot) -> Entry | None:
     return Entry(template, methods, "route", native, "", body_bytes_max)
 
 
+#: A route's template is asked for more than once while it is looked at.
+_compiled = functools.lru_cache(maxsize=4)(compile_path)
+
+
 def _place(context: Any, spot: _Spot, marks: list[tuple[str, Any]], wrapped: Wrapped | None = None) -> Place:
     route_context = getattr(context, "_route_context", None)
     node = spot.nodes.get(id(route_context))
@@ -329,9 +334,7 @@ def _place(context: Any, spot: _Spot, marks: list[tuple[str, Any]], wrapped: Wra
 def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
     """The template's names in order, each with what makes its value. Starlette's own `str` and `path` leave the text as it is."""
     as_they_are = (convertors.StringConvertor, convertors.PathConvertor)
-    return [
-        (name, None if type(convertor) in as_they_are else convertor.convert) for name, convertor in compile_path(context.path)[2].items()
-    ]
+    return [(name, None if type(convertor) in as_they_are else convertor.convert) for name, convertor in _compiled(context.path)[2].items()]
 
 
 _CONVERTORS = (
@@ -347,7 +350,7 @@ def _template_reason(route: Any, template: str) -> str:
     custom = [name for name, convertor in route.param_convertors.items() if type(convertor) not in _CONVERTORS]
     if custom:
         return f"path parameter {custom[0]!r} has a custom convertor"
-    regex, path_format, found = compile_path(template)
+    regex, path_format, found = _compiled(template)
     # FastAPI takes everything between braces for a parameter, Starlette only names.
     if regex != route.path_regex or set(re.findall("{(.*?)}", path_format)) != set(found):
         return "the path is not a plain template"

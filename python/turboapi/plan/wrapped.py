@@ -72,6 +72,10 @@ def find(context: Any, original: APIRoute) -> Wrapped | str | None:
     if getattr(context, "_route_context", None) is not None and getattr(context, "app", None) is None:
         # FastAPI 0.141 makes the handler of an included route anew for each request.
         return None if is_stock and is_original(fastapi.routing, "request_response") else "the handler is made anew for each request"
+    if is_stock and _is_function(context.app, fastapi.routing, "request_response.<locals>.app"):
+        (made,) = _closure(context.app).values()
+        if _handler_of(made) is made and _closure(made).get("dependant") is context.dependant:
+            return None
     found = list(_cells(context.app, context.dependant))
     handlers = {id(handler): handler for _, handler in found}
     if len(handlers) != 1:
@@ -79,8 +83,6 @@ def find(context: Any, original: APIRoute) -> Wrapped | str | None:
     handler, *_ = handlers.values()
     if reason := _disagreement(handler, context, original):
         return reason
-    if is_stock and _is_function(context.app, fastapi.routing, "request_response.<locals>.app") and _closure(context.app) == {"f": handler}:
-        return None
     cells = tuple(cell for cell, _ in found)
     return Wrapped(original, handler, context.dependant.call, cells, _json_response(context))
 
