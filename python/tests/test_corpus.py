@@ -31,7 +31,7 @@ BY_CHANCE = 2000 if ASKS_ALL else 15
 #: Differences of a part that are shown; one fault often makes hundreds.
 SHOWN_MAX = 8
 
-pytestmark = pytest.mark.filterwarnings("ignore::fastapi.exceptions.FastAPIDeprecationWarning")
+pytestmark = [pytest.mark.above_platform, pytest.mark.filterwarnings("ignore::fastapi.exceptions.FastAPIDeprecationWarning")]
 
 
 @pytest.fixture(autouse=True)
