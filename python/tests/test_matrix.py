@@ -74,6 +74,13 @@ def test_same(set_up_name: str) -> None:
         pytest.fail(f"{different} of {len(requests)} requests differ ({again}):\n" + "\n".join(problems), pytrace=False)
 
 
+@pytest.mark.parametrize("path", ["/yield/nested/1", "/yield/raises"])
+def test_ends_wait_until_middleware_has_the_answer(path: str) -> None:
+    """ci/matrix has found that they did not."""
+    with Matrix(partial(make_app, "functions.adds_header")) as matrix:
+        assert matrix.differences(request("GET", path)) == []
+
+
 def test_size() -> None:
     """What the suite is for is not lost by a slip in a table."""
     routes = list(iter_route_contexts(make_app("stock.none", Record().note).routes))

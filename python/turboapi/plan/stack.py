@@ -85,8 +85,9 @@ class Tail:
         else:
             scope["starlette.exception_handlers"] = self._handlers
             within = send if type(send) in TAKE_WHOLE else None
-            if type(send) is InnerCall and not send.calls(self):
-                # Middleware in between has passed it on as it is, and may have something to do after the answer.
+            if type(send) is InnerCall and (matched.is_staged or not send.calls(self)):
+                # What ends after the answer waits until the middleware has taken it; so does middleware in between, which has passed it
+                # on as it is, and may have something to do then.
                 within = None
             await run(matched, scope, receive, send, self._by_app, within, asks_twice=True)
 
