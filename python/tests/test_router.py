@@ -395,7 +395,7 @@ IN = re.escape("entry 1 of the route table ('/users/{id}'): ")
         (parameter(absent=Absent("no")), TypeError, IN + "is_refused of Absent is 'no': "),
         (native(status_code=70000), TypeError, IN + "status_code of NativeRoute is 70000: "),
         (native(blocking=1), TypeError, IN + "blocking of NativeRoute is 1: "),
-        (native(body=Parameter), TypeError, IN + "name of type is "),
+        (native(bodies=[Parameter]), TypeError, IN + "name of type is "),
     ],
 )
 def test_refused_entry(entry: Any, error: type[Exception], message: str) -> None:

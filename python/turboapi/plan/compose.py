@@ -25,7 +25,7 @@ from .arguments import Body, Parameter, place_bodies
 from .deferred import Deferred, defer
 from .dependencies import Node, checks
 from .ends import SHIELDS, in_threads, returned, shielded
-from .invalid import Origin, Wording
+from .invalid import Wording
 from .rules import rules
 
 #: So many blocks of a function can be open at once, less those that are open anyway: CPython's limit is 20.
@@ -46,16 +46,13 @@ class Composed:
     """Names of the arguments that say nothing of their own, by kind."""
     parts: tuple[Part, ...]
     """What it calls by their own standing."""
+    wording: Wording | None = None
+    """What is wrong with its arguments. None: FastAPI calls dependencies also where they are, and says what is wrong with theirs first."""
 
     @property
     def runs_app_code(self) -> bool:
         """Whether the app can see that its arguments are converted."""
         return any(parameter.runs_app_code for parameter in self.parameters) or any(body.runs_app_code for body in self.bodies)
-
-    @property
-    def origins(self) -> tuple[Origin, ...]:
-        """Where each argument comes from, in words."""
-        return (*(parameter.origin for parameter in self.parameters), *(body.origin for body in self.bodies))
 
 
 def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_stack: bool) -> Composed | str:
@@ -79,15 +76,14 @@ def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_
         loud.append(root)
     if loud and (any(node is not root for node in loud) or not rules().errors_are_known):
         return "dependencies: code of the app's own converts an argument"
+    words = Wording(tuple(argument.origin for argument in (*read.parameters, *bodies)), root.call, path)
+    said = None if root.nodes or not rules().errors_are_known else words
     if not root.nodes and "scopes" not in read.given:
-        return Composed(root.call, root.kind == "async def", False, read.parameters, bodies, read.given, ())
-    deferred = None
-    if loud:
-        origins = tuple(argument.origin for argument in (*read.parameters, *bodies))
-        deferred = defer(read.parameters, bodies, Wording(origins, root.call, path))
-        if isinstance(deferred, str):
-            return deferred
-    return _Writer(root, nodes, bodies, deferred, label, blocking, is_within_stack).write()
+        return Composed(root.call, root.kind == "async def", False, read.parameters, bodies, read.given, (), said)
+    deferred = defer(read.parameters, bodies, words) if loud else None
+    if isinstance(deferred, str):
+        return deferred
+    return dataclasses.replace(_Writer(root, nodes, bodies, deferred, label, blocking, is_within_stack).write(), wording=said)
 
 
 class _Writer:

@@ -5,8 +5,8 @@ endpoint's arguments are arguments.py, its answers answers.py. Not here: matchin
 itself (asgi.py).
 
 INVARIANT: whatever these files do not know for certain is a reason for the ASGI path, not a guess. Arguments that are missing or wrong are
-worded here where the installed FastAPI was seen to use the same words (rules.py); other failures before the endpoint is called make `_core`
-hand the same request to the app. Once code of the app's own has run for a request, it is not handed over: nothing runs twice.
+worded here where the installed FastAPI was seen to use the same words (rules.py); other failures before the endpoint is called, and before
+any code of the app's, make `_core` hand the same request to the app.
 FastAPI's private parts are read only to find disagreement (`_disagreement` of arguments.py), never to build a plan from; but for what it
 writes into the scope for tracers (`Place.included`).
 """
@@ -33,8 +33,8 @@ from .._core import Part
 from . import layers, patches, streams
 from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers, validation_error_is_plain
 from .arguments import Body, Parameter
-from .compose import Composed, compose
-from .dependencies import Node, read_tree
+from .compose import compose
+from .dependencies import read_tree
 from .invalid import Wording, read_json
 from .leaf import innermost
 from .rules import rules
@@ -76,8 +76,7 @@ class NativeRoute:
     """Whether the app can see that arguments are converted: they are within the request's own task."""
     wording: Wording | None
     """What is wrong with arguments, in FastAPI's words. None: it is for the app to say."""
-    answers_invalid: bool
-    """Whether FastAPI's own handler answers where they are wrong."""
+    answers_invalid: bool  # by FastAPI's own handler
     read_json: Callable[[bytes], object]
     status_code: int | None
     """The decorator's; None means 200."""
@@ -452,14 +451,6 @@ def _endpoint_reason(endpoint: Any) -> str:
     return ""
 
 
-def _wording(context: Any, root: Node, composed: Composed, place: Place) -> Wording | None:
-    # FastAPI calls dependencies also where arguments are wrong, and says what is wrong with theirs first; and what stands around a
-    # handler sees the exception.
-    if root.nodes or place.wrapped is not None or not rules().errors_are_known:
-        return None
-    return Wording(composed.origins, context.endpoint, context.path_format)
-
-
 def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Place, spot: _Spot) -> NativeRoute | str:
     root = read_tree(context)
     if isinstance(root, str):
@@ -485,7 +476,7 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         bodies=composed.bodies,
         takes_null=rules().forms_are_known,
         runs_app_code=composed.runs_app_code,
-        wording=_wording(context, root, composed, place),
+        wording=None if place.wrapped else composed.wording,  # what stands around a handler sees the exception
         answers_invalid=spot.answers_invalid,
         read_json=read_json,
         status_code=context.status_code or None,
