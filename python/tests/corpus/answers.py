@@ -80,7 +80,7 @@ class Mapping_(collections.UserDict[str, int]):
     pass
 
 
-Coordinate = collections.namedtuple("Coordinate", "x y")  # noqa: PYI024 - the old form is asked for
+Coordinate = collections.namedtuple("Coordinate", "x y")
 
 VALUES: dict[str, Callable[[], Any]] = {
     "dict": lambda: {"a": 1, "é": 'ü\u2028"\\\n\x00\x7f', "n": None, "t": True, "deep": {"l": [1, 2.5, [], {}]}},

@@ -51,7 +51,7 @@ class Dog(BaseModel):
     barks: bool
 
 
-class Page(BaseModel, Generic[T]):
+class Page(BaseModel, Generic[T]):  # noqa: UP046 - as most apps have it
     items: list[T]
     total: int
 

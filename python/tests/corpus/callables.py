@@ -173,7 +173,7 @@ def _add_parameter(kit: Kit, kind: str, name: str, form: Callable[..., Any]) -> 
         kit.route(f"/bare_old/{kind}", bare_old, _good(f"/bare_old/{kind}"))
     else:
 
-        def old(value: Any = Depends(form)):  # noqa: B008
+        def old(value: Any = Depends(form)):
             kit.mark("endpoint")
             return str(value)
 

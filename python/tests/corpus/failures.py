@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from .ask import Ask, with_json
-from .kit import KnownError, Kit, OtherError, UnknownError
+from .kit import Kit, KnownError, OtherError, UnknownError
 
 
 class KnownChildError(KnownError):

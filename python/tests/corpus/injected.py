@@ -11,7 +11,7 @@ from starlette.background import BackgroundTasks as StarletteTasks
 from starlette.requests import HTTPConnection
 
 from .ask import Ask, with_json
-from .kit import KnownError, Kit, UnknownError
+from .kit import Kit, KnownError, UnknownError
 
 
 def add(kit: Kit) -> None:

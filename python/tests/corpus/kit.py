@@ -54,6 +54,7 @@ class Kit:
 
     Fields:
         good: what the part has said is asked.
+        spoils: of these the ones that are asked in worse forms, too.
         actions: by name, what puts the app into another state before an `Ask`; "" before all others.
         log: a logger whose lines are events.
     """
@@ -61,7 +62,7 @@ class Kit:
     def __init__(self, app: FastAPI, record: AnswerRecord) -> None:
         self.app, self.record = app, record
         self.good: list[Ask] = []
-        self._spoilt: list[Ask] = []
+        self.spoils: list[Ask] = []
         self.actions: dict[str, Callable[[], None]] = {}
         # Not one of the process: each app has its own, that is heard while the servers' are not.
         self.log = logging.Logger("corpus")
@@ -90,11 +91,11 @@ class Kit:
     def ask(self, *asks: Ask, spoils: bool = True) -> None:
         """What is asked of routes that stand elsewhere; not `spoils`: only as it is."""
         self.good += asks
-        self._spoilt += asks if spoils else ()
+        self.spoils += asks if spoils else ()
 
-    def all_asks(self) -> list[Ask]:
-        """The good ones, then those that are worse."""
-        return [*self.good, *(worse for ask in self._spoilt for worse in itertools.islice(spoilt(ask), 1, None))]
+    def worse(self) -> list[Ask]:
+        """What is asked beside the good ones."""
+        return [worse for ask in self.spoils for worse in itertools.islice(spoilt(ask), 1, None)]
 
 
 def show(value: object) -> object:

@@ -1,4 +1,5 @@
-"""Response models: by annotation and by `response_model`, with each option, of each kind that FastAPI takes; and answers that do not fit."""
+# ruff: noqa: E501 - tables of inputs read best as long lines
+"""Response models: by annotation and by `response_model`, with each option, of each kind that FastAPI takes; and what does not fit."""
 
 import dataclasses
 import datetime
@@ -47,7 +48,7 @@ class FromObject(BaseModel):
     name: str = "d"
 
 
-class Page(BaseModel, Generic[T]):
+class Page(BaseModel, Generic[T]):  # noqa: UP046 - as most apps have it
     items: list[T]
     total: int = 0
 
@@ -97,9 +98,9 @@ Money = Annotated[decimal.Decimal, PlainSerializer(lambda value: f"{value} €",
 
 #: Name: the model, and what is returned: good, then what is converted or filtered, then what does not fit.
 MODELS: dict[str, tuple[Any, list[Callable[[], Any]]]] = {
-    "model": (User, [lambda: User(name="n"), lambda: Private(name="n"), lambda: {"name": "n", "itemId": "7", "more": 1}, lambda: {}, lambda: None]),
+    "model": (User, [lambda: User(name="n"), lambda: Private(name="n"), lambda: {"name": "n", "itemId": "7", "more": 1}, dict, lambda: None]),
     "list": (list[User], [lambda: [User(name="n")], list, lambda: (Private(name="n"), {"name": "m"}), lambda: [{"name": 1}], lambda: User(name="n")]),
-    "dict": (dict[str, User], [lambda: {"a": User(name="n")}, lambda: {"a": {"name": "n"}}, lambda: {1: User(name="n")}, lambda: []]),
+    "dict": (dict[str, User], [lambda: {"a": User(name="n")}, lambda: {"a": {"name": "n"}}, lambda: {1: User(name="n")}, list]),
     "deep": (Deep, [lambda: Deep(user=User(name="n")), lambda: {"user": Private(name="n"), "users": {"a": {"name": "b"}}}, lambda: {"user": 1}]),
     "optional": (User | None, [lambda: None, lambda: User(name="n"), lambda: 1]),
     "union": (Cat | Dog, [Dog, lambda: {"kind": "cat"}, lambda: {"kind": "cow"}]),

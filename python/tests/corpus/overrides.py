@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Security
 from fastapi.security import OAuth2PasswordBearer
 
 from .ask import Ask
-from .kit import KnownError, Kit
+from .kit import Kit, KnownError
 
 oauth2 = OAuth2PasswordBearer("token")
 

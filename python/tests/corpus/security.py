@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of inputs read best as long lines
 """Security: each stock class with and without automatic errors, forms of OAuth2, scopes from routes and from dependencies."""
 
 import base64

@@ -7,7 +7,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from .kit import KnownError, Kit, OtherError
+from .kit import Kit, KnownError, OtherError
 
 Message = MutableMapping[str, Any]
 

@@ -8,7 +8,7 @@ from fastapi import BackgroundTasks, Depends, HTTPException, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from .ask import Ask
-from .kit import KnownError, Kit, OtherError, UnknownError
+from .kit import Kit, KnownError, OtherError, UnknownError
 
 ERRORS: dict[str, Callable[[], Exception]] = {
     "http": lambda: HTTPException(418, "of the endpoint", {"X-Tea": "1"}),
