@@ -218,7 +218,7 @@ def validation_error_is_plain(app: FastAPI) -> bool:
 
 
 #: Response classes that are their status, headers and body and nothing else.
-PLAIN = (JSONResponse, PlainTextResponse, HTMLResponse, RedirectResponse, Response)
+PLAIN_RESPONSES = (JSONResponse, PlainTextResponse, HTMLResponse, RedirectResponse, Response)
 
 
 def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] | None = None) -> ASGIApp:
@@ -251,7 +251,7 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] | None = None) 
         error, request = scope["turboapi.exception"], Request(scope, receive, send)
         is_async = are_async[id(handler)]
         response = await (handler(request, error) if is_async else run_in_threadpool(handler, request, error))
-        if type(response) in PLAIN and response.background is None and type(response.body) is bytes:
+        if type(response) in PLAIN_RESPONSES and response.background is None and type(response.body) is bytes:
             send.whole(response.status_code, response.raw_headers, response.body)  # type: ignore[attr-defined]
         elif response is not None:
             await response(scope, receive, send)
