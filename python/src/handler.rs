@@ -16,7 +16,6 @@ use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
 
 use crate::calls::Calls;
-use crate::changes;
 use crate::coroutine::{Call, Completion, Outstanding, context_of};
 use crate::event_loop::AsyncioLoop;
 use crate::hooks::{Hook, Hooks};
@@ -209,7 +208,7 @@ impl Handler for Attached<'_, '_> {
 impl<'py> Attached<'_, 'py> {
     fn run(&mut self, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
         if let Some(layers) = self.handler.layers.clone() {
-            if !self.is_unchanged() {
+            if !self.handler.hooks.is_unchanged(self.py) {
                 return self.hand_to_app(request, answer);
             }
             match layers.enter(self.py, request) {
@@ -226,7 +225,7 @@ impl<'py> Attached<'_, 'py> {
                 Some(plan) => self.native(&plan, request, answer),
                 None => self.hand_to_app(request, answer),
             },
-            Match::NotFound if self.handler.hooks.answers_unmatched && self.is_unchanged() => {
+            Match::NotFound if self.handler.hooks.answers_unmatched && self.handler.hooks.is_unchanged(self.py) => {
                 self.not_found(request, answer)
             }
             Match::NotFound | Match::MethodNotAllowed(_) | Match::Redirect { .. } | Match::Ask => {
@@ -245,7 +244,7 @@ impl<'py> Attached<'_, 'py> {
 
     /// A route with a plan.
     fn native(&mut self, plan: &Arc<Plan>, request: &Request<'_>, answer: &mut Answer<'_>) -> Outcome {
-        if !self.is_unchanged() {
+        if !self.handler.hooks.is_unchanged(self.py) {
             return self.hand_to_app(request, answer);
         }
         if plan.is_for_leaf() {
@@ -469,18 +468,6 @@ impl<'py> Attached<'_, 'py> {
             self.handler.outstanding.exchanges.begin(py, retained, hooks.of(hook), argument, None)
         });
         outcome_of(py, started)
-    }
-
-    /// Whether the app is still what its plans were made from. If not, its own call answers, until they have been made anew.
-    #[inline]
-    fn is_unchanged(&self) -> bool {
-        self.handler.hooks.version == Some(changes::count()) || self.is_unchanged_by_hook()
-    }
-
-    #[cold]
-    fn is_unchanged_by_hook(&self) -> bool {
-        let changed = self.handler.hooks.routes_changed.bind(self.py).call0();
-        changed.and_then(|changed| changed.is_truthy()).is_ok_and(|changed| !changed)
     }
 }
 

@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use turboapi_core::refusals::Refusal;
 use turboapi_core::standing::Seen;
 
+use crate::changes;
+
 /// What `turboapi/serving/hooks.py` has.
 pub struct Hooks {
     /// `app(exchange)`: starts the app's own ASGI call.
@@ -103,6 +105,18 @@ impl Hooks {
         if let Err(error) = self.refused.bind(py).call1((counts,)) {
             error.write_unraisable(py, None);
         }
+    }
+
+    /// Whether the app is still what its plans were made from. If not, its own call answers, until they have been made anew.
+    #[inline]
+    pub fn is_unchanged(&self, py: Python<'_>) -> bool {
+        self.version == Some(changes::count()) || self.is_unchanged_by_hook(py)
+    }
+
+    #[cold]
+    fn is_unchanged_by_hook(&self, py: Python<'_>) -> bool {
+        let changed = self.routes_changed.bind(py).call0();
+        changed.and_then(|changed| changed.is_truthy()).is_ok_and(|changed| !changed)
     }
 
     /// Reads the attributes of the object that Python gave.
