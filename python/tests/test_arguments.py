@@ -216,7 +216,9 @@ def test_no_request_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("plain", "around", "around-handler"):
         with serve_ours(make_app(name)) as address:
             connection = Connection(address)
-            for raw in [*WATCHED, *MIXED, *queries, *lines, *bodies]:
+            # What is wrong with the arguments of dependencies, or beside them, is for the app.
+            watched = [raw for raw in WATCHED if b"/watched/depends" not in raw]
+            for raw in [*watched, *MIXED, *queries, *lines, *bodies]:
                 connection.ask(raw)
                 assert asked == [], raw
             connection.close()
@@ -236,10 +238,11 @@ def test_the_apps_own_call(own_call: Pair) -> None:
 
 def test_connection_stays_open_after_an_error(plain: Pair) -> None:
     """The answer is no different from any other's: the next request of the same connection is answered."""
+    plain.check(request("GET", "/query/page"))
+    before = plain.ours.socket
     for _ in range(3):
-        before = plain.ours.socket
         plain.check(request("GET", "/query/page?limit=x"))
-        assert before is None or plain.ours.socket is before
+        assert plain.ours.socket is before is not None
     plain.check(request("GET", "/query/page?limit=x", ("Connection", "close")))
 
 

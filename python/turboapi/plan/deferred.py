@@ -64,7 +64,7 @@ def defer(parameters: Sequence[Parameter], bodies: Sequence[Body], wording: Word
         for parameter in parameters
     ]
     whole = (Body("body", (), _as_it_is, not_sent, runs_app_code=False),) if bodies else ()
-    converted = (*parameters, *bodies)
+    converted: tuple[Parameter | Body, ...] = (*parameters, *bodies)
     return Deferred(tuple(raw), whole, tuple(argument.name for argument in converted), converted, wording)
 
 
