@@ -15,7 +15,7 @@ use crate::hooks::Hooks;
 use crate::layers::Around;
 use crate::mailbox::{Mailbox, Ticket, lock};
 use crate::plan::{Further, Plan};
-use crate::reply::{Reply, ResponseTypes};
+use crate::reply::{Reply, ResponseTypes, Within};
 use crate::request::Retained;
 
 /// A task or job, and what answers when it is done.
@@ -175,7 +175,7 @@ impl Call {
             response: injected.map(|injected| injected.into_bound(py)),
             tasks: tasks.map(|tasks| tasks.into_bound(py)),
         };
-        let (reply, background) = Reply::new((&plan, around.as_ref()), &types, &hooks, py, result, &further, &mut body);
+        let (reply, background) = Reply::new((&plan, around.as_ref()), &types, &hooks, py, (result, Within::of(task)), &further, &mut body);
         let part = match reply {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },

@@ -27,7 +27,7 @@ use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
 use crate::notices::{Notice, Notices};
 use crate::plan::{Further, Plan};
-use crate::reply::{Reply, ResponseTypes, bound_scratch};
+use crate::reply::{Reply, ResponseTypes, Within, bound_scratch};
 use crate::request::Retained;
 use crate::table::Route;
 use crate::task::TaskTypes;
@@ -387,7 +387,7 @@ impl<'py> Attached<'_, 'py> {
         let Attached { py, handler } = self;
         let (around, scratch) = ((plan, handler.around.as_ref()), &mut handler.scratch);
         let (reply, background) =
-            Reply::new(around, &handler.types, &handler.hooks, *py, result, &begun.further, scratch);
+            Reply::new(around, &handler.types, &handler.hooks, *py, (result, Within::of(begun.task.as_ref())), &begun.further, scratch);
         let outcome = self.give(reply, begun.task.as_ref(), request, answer);
         if background.is_some() {
             let context = context_of(begun.task.as_ref());

@@ -20,7 +20,7 @@ use crate::invalid::{INVALID, Unfit, write_errors};
 use crate::job::Waiter;
 use crate::mailbox::lock;
 use crate::plan::{Further, Plan};
-use crate::reply::{Made, ResponseTypes};
+use crate::reply::{Made, ResponseTypes, Within};
 use crate::request::Retained;
 
 /// What it is made of.
@@ -215,7 +215,7 @@ impl Matched {
         let further = Further { response, tasks };
         let Parts { plan, types, .. } = &self.parts;
         let mut json = Vec::new();
-        match Made::new(plan, types, value, &further, &mut json)? {
+        match Made::new(plan, types, value, Within::Present, &further, &mut json)? {
             Made::Json => whole(py, plan.status, &json, further.due()?),
             Made::Response(response) if types.is_plain(&response) => {
                 let part = |name| response.getattr(name);
@@ -255,7 +255,7 @@ impl Matched {
     fn made<'py>(&self, value: &Bound<'py, PyAny>, response: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let further = Further { response, tasks: None };
         let mut json = Vec::new();
-        match Made::new(&self.parts.plan, &self.parts.types, value, &further, &mut json)? {
+        match Made::new(&self.parts.plan, &self.parts.types, value, Within::Present, &further, &mut json)? {
             Made::Json => Ok(PyBytes::new(value.py(), &json).into_any()),
             Made::Response(response) => Ok(response),
         }

@@ -17,6 +17,7 @@ use turboapi_core::output::COPY_BYTES_MAX;
 
 use crate::error;
 use crate::hooks::{Hook, Hooks};
+use crate::interpreter::{EnteredContext, copy_context};
 use crate::invalid::{INVALID, Unfit, write_errors};
 use crate::json;
 use crate::layers::Around;
@@ -51,11 +52,11 @@ impl Reply {
         types: &ResponseTypes,
         hooks: &Hooks,
         py: Python<'py>,
-        result: PyResult<Bound<'py, PyAny>>,
+        (result, within): (PyResult<Bound<'py, PyAny>>, Within<'_, 'py>),
         further: &Further<'py>,
         scratch: &mut Vec<u8>,
     ) -> (Self, Option<Py<PyAny>>) {
-        let made = result.and_then(|value| Made::new(plan, types, &value, further, scratch));
+        let made = result.and_then(|value| Made::new(plan, types, &value, within, further, scratch));
         let replied = made.and_then(|made| match made {
             Made::Json => Ok((Self::Json { status: plan.status }, further.due()?.map(Bound::unbind))),
             Made::Response(response) => from_response(types, &response),
@@ -122,6 +123,34 @@ impl Reply {
     }
 }
 
+/// The context in which code of the app's runs that makes an answer of a value: validators and serializers of its models.
+#[derive(Clone, Copy)]
+pub enum Within<'a, 'py> {
+    /// The present one.
+    Present,
+    /// That of the function's task.
+    Task(&'a Bound<'py, PyAny>),
+    /// A copy of the present one, as the function has run in another.
+    Copy,
+}
+
+impl<'py> Within<'_, 'py> {
+    /// As the function's task has it, or a function without one.
+    pub fn of<'a>(task: Option<&'a Bound<'py, PyAny>>) -> Within<'a, 'py> {
+        task.map_or(Within::Copy, Within::Task)
+    }
+
+    fn call(self, py: Python<'py>, call: impl FnOnce() -> PyResult<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let context = match self {
+            Self::Present => None,
+            Self::Task(task) => Some(task.call_method0(intern!(py, "get_context"))?),
+            Self::Copy => Some(copy_context(py)?),
+        };
+        let _entered = context.map(EnteredContext::enter).transpose()?;
+        call()
+    }
+}
+
 /// What was made of the value that a function returned.
 pub enum Made<'py> {
     /// JSON bytes, in the buffer that was given, for an answer with the plan's own status and no further headers. The background
@@ -172,6 +201,7 @@ impl<'py> Made<'py> {
         plan: &Plan,
         types: &ResponseTypes,
         value: &Bound<'py, PyAny>,
+        within: Within<'_, 'py>,
         further: &Further<'py>,
         scratch: &mut Vec<u8>,
     ) -> PyResult<Self> {
@@ -182,7 +212,7 @@ impl<'py> Made<'py> {
                 return Self::as_it_is(value, further);
             }
             if has_said_something(injected)? {
-                let response = plan.respond.bind(py).call1((value, injected, &further.tasks));
+                let response = within.call(py, || plan.respond.bind(py).call1((value, injected, &further.tasks)));
                 return response.map(Self::Response).map_err(|error| noted(plan, value, error));
             }
         }
@@ -196,11 +226,11 @@ impl<'py> Made<'py> {
             return Self::as_it_is(value, further);
         }
         if let Some(render) = &plan.render {
-            let response = render.bind(py).call1((value, &further.tasks));
+            let response = within.call(py, || render.bind(py).call1((value, &further.tasks)));
             return response.map(Self::Response).map_err(|error| noted(plan, value, error));
         }
         let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
-        let body = encode.bind(py).call1((value,)).map_err(|error| noted(plan, value, error))?;
+        let body = within.call(py, || encode.bind(py).call1((value,))).map_err(|error| noted(plan, value, error))?;
         scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
         Ok(Self::Json)
     }

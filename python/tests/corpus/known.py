@@ -5,13 +5,8 @@ worker; each is asked by itself, and has to differ: what is mended is taken out 
 from .ask import Ask
 from .kit import Kit
 
-_CONTEXT = "what pydantic calls of the app runs in the worker's own context, and twice where the body is wrong"
-
 #: Part: the beginnings of paths, and why.
-KNOWN: dict[str, dict[str, str]] = {
-    "bodies": dict.fromkeys(("/checked", "/deleted", "/got"), _CONTEXT),
-    "models": {"/order/": _CONTEXT},
-}
+KNOWN: dict[str, dict[str, str]] = {}
 
 
 def is_known(part_name: str, ask: Ask) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, NamedTuple
 
 from fastapi import BackgroundTasks, FastAPI
@@ -30,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .app_code import runs_app_code
 from .chain import chain
 from .field import PLAIN, ModelField
 from .raising import Raising, after_begin
@@ -112,6 +114,9 @@ def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool) ->
     """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump."""
     field = ModelField.of(PLAIN[FieldInfo], model)
     validate = field.validate
+    if not inspect.iscoroutinefunction(context.endpoint) and runs_app_code(field):
+        # FastAPI validates what a `def` has returned in a thread: what code of the app's sets there nobody else sees.
+        validate = functools.partial(_in_copied_context, validate)
     options = {
         "include": context.response_model_include,
         "exclude": context.response_model_exclude,
@@ -139,6 +144,10 @@ def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool) ->
         raise ResponseValidationError(errors=errors, body=value, endpoint_ctx=_where(endpoint, label))
 
     return serialize
+
+
+def _in_copied_context(validate: Callable[[object], object], value: object) -> object:
+    return copy_context().run(validate, value)
 
 
 def _where(endpoint: Callable[..., Any], label: str) -> Any:

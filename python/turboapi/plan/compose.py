@@ -11,6 +11,7 @@ Source: fastapi/dependencies/utils.py `solve_dependencies`, fastapi/routing.py `
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
@@ -65,15 +66,13 @@ def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_
         is_within_stack: whether something stands around the app's router, which may cancel what is within.
     """
     nodes = list(root.walk())
-    if sum(len(node.arguments.bodies) for node in nodes) > len(root.arguments.bodies):
-        return "dependencies: one takes a body"
-    bodies = place_bodies(root.arguments.bodies)
-    if isinstance(bodies, str):
-        return bodies
-    read = root.arguments
-    loud = [node for node in nodes if any(parameter.runs_app_code for parameter in node.arguments.parameters)]
-    if any(body.runs_app_code for body in bodies):
-        loud.append(root)
+    placed = _place_bodies(root)
+    if isinstance(placed, str):
+        return placed
+    bodies, read = placed.get(id(root), ()), root.arguments
+    loud = [
+        node for node in nodes if any(argument.runs_app_code for argument in (*node.arguments.parameters, *placed.get(id(node), ())))
+    ]
     if loud and (any(node is not root for node in loud) or not rules().errors_are_known):
         return "dependencies: code of the app's own converts an argument"
     words = Wording(tuple(argument.origin for argument in (*read.parameters, *bodies)), root.call, path)
@@ -83,7 +82,26 @@ def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_
     deferred = defer(read.parameters, bodies, words) if loud else None
     if isinstance(deferred, str):
         return deferred
-    return dataclasses.replace(_Writer(root, nodes, bodies, deferred, label, blocking, is_within_stack).write(), wording=said)
+    if deferred is not None:
+        if placed.keys() > {id(root)}:
+            return "dependencies: one takes a body, and code of the app's own converts an argument"
+        placed = {id(root): deferred.bodies}
+    return dataclasses.replace(_Writer(root, nodes, placed, deferred, label, blocking, is_within_stack).write(), wording=said)
+
+
+#: Where the arguments of nodes are in the body, by the identity of the node.
+_Placed = dict[int, tuple[Body, ...]]
+
+
+def _place_bodies(root: Node) -> _Placed | str:
+    """Whether they are the whole body or stand in it by their names depends on those of all nodes, in the order of FastAPI's
+    `_get_flat_body_params`."""
+    nodes = [node for node in root.preorder() if node.arguments.bodies]
+    bodies = place_bodies([body for node in nodes for body in node.arguments.bodies])
+    if isinstance(bodies, str):
+        return bodies
+    rest = iter(bodies)
+    return {id(node): tuple(itertools.islice(rest, len(node.arguments.bodies))) for node in nodes}
 
 
 class _Writer:
@@ -93,16 +111,15 @@ class _Writer:
         self,
         root: Node,
         nodes: list[Node],
-        bodies: tuple[Body, ...],
+        placed: _Placed,
         deferred: Deferred | None,
         label: str,
         blocking: bool | None,
         is_within_stack: bool,
     ) -> None:
         self._root = root
-        #: The root's: no other node has any.
-        placed = bodies if deferred is None else deferred.bodies
-        self._bodies = tuple(dataclasses.replace(body, name=f"b{number}") for number, body in enumerate(placed))
+        self._placed = placed
+        self._bodies: list[Body] = []
         self._deferred = deferred
         self._label = label
         self._blocking = blocking
@@ -160,7 +177,7 @@ class _Writer:
             is_coroutine=self._is_coroutine,
             is_staged=self._is_staged,
             parameters=tuple(self._parameters),
-            bodies=self._bodies,
+            bodies=tuple(self._bodies),
             given=self._given,
             parts=tuple(self._parts),
         )
@@ -202,10 +219,13 @@ class _Writer:
             name = f"a{len(self._parameters)}"
             self._parameters.append(dataclasses.replace(parameter, name=name))
             values[parameter.name] = name
+        for body in self._placed.get(id(node), ()):
+            name = f"b{len(self._bodies)}"
+            self._bodies.append(dataclasses.replace(body, name=name))
+            values[body.name] = name
         if deferred is not None:
-            values.update(self._convert(deferred, [values[parameter.name] for parameter in deferred.parameters]))
-        elif node is self._root:
-            values.update({declared.name: body.name for declared, body in zip(node.arguments.bodies, self._bodies, strict=True)})
+            sent = [values.pop(argument.name) for argument in (*deferred.parameters, *deferred.bodies)]
+            values.update(self._convert(deferred, sent))
         for kind, argument in node.arguments.given.items():
             if kind == "scopes":
                 values[argument] = f"SecurityScopes(scopes={node.scopes!r})"
@@ -229,7 +249,7 @@ class _Writer:
     def _convert(self, deferred: Deferred, sent: list[str]) -> dict[str, str]:
         """Writes the conversion of what was sent. Returns what the endpoint's arguments are then."""
         connection = self._given.setdefault("connection", "connection")
-        arguments = ", ".join([f"{connection}.scope", *sent, *(body.name for body in self._bodies)])
+        arguments = ", ".join([f"{connection}.scope", *sent])
         self._line(f"converted = {self._name('convert', deferred.convert)}({arguments})")
         return {name: f"converted[{number}]" for number, name in enumerate(deferred.names)}
 

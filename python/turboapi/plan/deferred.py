@@ -63,7 +63,7 @@ def defer(parameters: Sequence[Parameter], bodies: Sequence[Body], wording: Word
         dataclasses.replace(parameter, kind="validator", validate=_as_it_is, absent=not_sent, runs_app_code=False)
         for parameter in parameters
     ]
-    whole = (Body("body", (), _as_it_is, not_sent, runs_app_code=False),) if bodies else ()
+    whole = (Body("the body", (), _as_it_is, not_sent, runs_app_code=False),) if bodies else ()
     converted: tuple[Parameter | Body, ...] = (*parameters, *bodies)
     return Deferred(tuple(raw), whole, tuple(argument.name for argument in converted), converted, wording)
 

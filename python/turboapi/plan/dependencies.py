@@ -70,6 +70,12 @@ class Node:
         says_so = bool(self.own_scopes) or "scopes" in self.arguments.given or isinstance(unwrapped(self.call), security.base.SecurityBase)
         return says_so or any(node.uses_scopes for node in self.nodes)
 
+    def preorder(self) -> Iterator[Node]:
+        """Itself and those below it, each before its own."""
+        yield self
+        for node in self.nodes:
+            yield from node.preorder()
+
     def walk(self) -> Iterator[Node]:
         """Those below it and itself, in the order of calls."""
         for node in self.nodes:
