@@ -175,7 +175,8 @@ impl Call {
             response: injected.map(|injected| injected.into_bound(py)),
             tasks: tasks.map(|tasks| tasks.into_bound(py)),
         };
-        let (reply, background) = Reply::new((&plan, around.as_ref()), &types, &hooks, py, (result, Within::of(task)), &further, &mut body);
+        let (reply, background) =
+            Reply::new((&plan, around.as_ref()), &types, &hooks, py, (result, Within::of(task)), &further, &mut body);
         let part = match reply {
             Reply::Json { status } => Part::Json { status, body: Bytes::from(body) },
             Reply::Whole { status, headers, body } => Part::Whole { status, headers, body },

@@ -386,8 +386,15 @@ impl<'py> Attached<'_, 'py> {
     ) -> Outcome {
         let Attached { py, handler } = self;
         let (around, scratch) = ((plan, handler.around.as_ref()), &mut handler.scratch);
-        let (reply, background) =
-            Reply::new(around, &handler.types, &handler.hooks, *py, (result, Within::of(begun.task.as_ref())), &begun.further, scratch);
+        let (reply, background) = Reply::new(
+            around,
+            &handler.types,
+            &handler.hooks,
+            *py,
+            (result, Within::of(begun.task.as_ref())),
+            &begun.further,
+            scratch,
+        );
         let outcome = self.give(reply, begun.task.as_ref(), request, answer);
         if background.is_some() {
             let context = context_of(begun.task.as_ref());

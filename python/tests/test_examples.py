@@ -33,10 +33,6 @@ WILL_POST = ("Access-Control-Request-Method", "POST")
 #: Why the routes are not native that are not: nothing may come to this list.
 NOT_NATIVE = {
     "POST /users/token": "OAuth2PasswordRequestForm: grant_type: declared by Form",
-    "GET /users": "more than one value from the query",
-    "GET /notes": "more than one value from the query",
-    "GET /notes/tags": "more than one value from the query",
-    "POST /notes/{note_id}/mail": "embedded body",
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from differential import Connection, serve_uvicorn
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
@@ -64,6 +64,11 @@ ITEMS = [{"name": f"item {number}", "price": number * 1.5} for number in range(1
 TEXT = "".join(f"line {number}\n" for number in range(300))
 #: Zlib makes no less of it: its output is longer than it.
 NOISE = bytes((number * number * 31 + (number >> 3) * 17) % 251 for number in range(700))
+
+
+def by_form(name: str = Form("")) -> int:
+    """Makes the route that has it one for the app's own call."""
+    return 5 + len(name)
 
 
 def make_app(middleware: list[Middleware], kind: type[FastAPI] = FastAPI) -> FastAPI:
@@ -122,7 +127,7 @@ def add_values(app: FastAPI) -> None:
         return {}
 
     @app.get("/depends")
-    async def depends(value: int = Depends(lambda: 5)) -> Any:
+    async def depends(value: int = Depends(by_form)) -> Any:
         return [value] * 1000
 
 
@@ -548,8 +553,8 @@ def test_answered_by_rust(calls: Counter[str], setup: str, asked: bytes, status:
         (request("DELETE", "/json", ORIGIN), "FastAPI"),
         (request("GET", "/number/x", ORIGIN), None),
         (request("GET", "/big", ORIGIN, GZIP, host="[::1]"), None),
-        (request("GET", "/huge", ORIGIN, GZIP), "GZipMiddleware"),
-        (request("GET", "/stream", ORIGIN, GZIP), "GZipMiddleware"),
+        (request("GET", "/huge", ORIGIN, GZIP), "respond"),
+        (request("GET", "/stream", ORIGIN, GZIP), "respond"),
         (request("GET", "/background", ORIGIN, GZIP), None),
         (request("GET", "/teapot", ORIGIN), "answer"),
     ],

@@ -45,7 +45,7 @@ TABLE: list[tuple[str, list[str], int | None, int]] = [
     ("slowapi_decorators", ["Rate limit exceeded: 1 per 1 hour", "x-ratelimit-remaining"], 429, 20),
     ("pagination", ['"total":25,"page":2,"size":10,"pages":3', '"limit":2,"offset":3', '"next":"/page/linked?'], 422, 22),
     ("cache", ["b'x-fastapi-cache', b'HIT'", "b'x-own', b'GET'"], None, 19),
-    ("users", ["REGISTER_USER_ALREADY_EXISTS", "LOGIN_BAD_CREDENTIALS", "fastapiusersauth="], 204, 26),
+    ("users", ["REGISTER_USER_ALREADY_EXISTS", "LOGIN_BAD_CREDENTIALS", "fastapiusersauth="], 204, 30),
     ("limiter", ["Too Many Requests"], 429, 19),
     ("strawberry", ['"agent":"test at 3"', "b'x-agent', b'asked'", "GraphiQL"], 400, 16),
     ("sqladmin", ["/admin/book/details/2", "Three"], 302, 16),

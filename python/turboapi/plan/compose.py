@@ -70,9 +70,7 @@ def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_
     if isinstance(placed, str):
         return placed
     bodies, read = placed.get(id(root), ()), root.arguments
-    loud = [
-        node for node in nodes if any(argument.runs_app_code for argument in (*node.arguments.parameters, *placed.get(id(node), ())))
-    ]
+    loud = [node for node in nodes if any(argument.runs_app_code for argument in (*node.arguments.parameters, *placed.get(id(node), ())))]
     if loud and (any(node is not root for node in loud) or not rules().errors_are_known):
         return "dependencies: code of the app's own converts an argument"
     words = Wording(tuple(argument.origin for argument in (*read.parameters, *bodies)), root.call, path)
