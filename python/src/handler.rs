@@ -385,16 +385,9 @@ impl<'py> Attached<'_, 'py> {
         answer: &mut Answer<'_>,
     ) -> Outcome {
         let Attached { py, handler } = self;
-        let (around, scratch) = ((plan, handler.around.as_ref()), &mut handler.scratch);
-        let (reply, background) = Reply::new(
-            around,
-            &handler.types,
-            &handler.hooks,
-            *py,
-            (result, Within::of(begun.task.as_ref())),
-            &begun.further,
-            scratch,
-        );
+        let (types, hooks, scratch) = (&handler.types, &handler.hooks, &mut handler.scratch);
+        let (around, result) = ((plan, handler.around.as_ref()), (result, Within::of(begun.task.as_ref())));
+        let (reply, background) = Reply::new(around, types, hooks, *py, result, &begun.further, scratch);
         let outcome = self.give(reply, begun.task.as_ref(), request, answer);
         if background.is_some() {
             let context = context_of(begun.task.as_ref());

@@ -124,7 +124,7 @@ def _runs(native: NativeRoute) -> Runs:
 #: By the reason, as a pattern for all of it: what would make such a route native. The first that fits counts.
 REMEDIES = (
     (r"WebSocket", "turboapi does not serve WebSocket yet: run this route under another server"),
-    (r"the app has middleware", "take the middleware away, or do in a proxy what it does; turboapi does not compile middleware yet"),
+    (r"the app has middleware", "take the middleware away, or do in a proxy what it does"),
     (r".*middleware.*", "leave the app's and the router's own layers as FastAPI builds them"),
     (r".*telemetry.*|.* was replaced|.* was wrapped|.* is not FastAPI's", "something has replaced a part of FastAPI, such as a tracer or "
      "a subclass: leave it out, or keep FastAPI's own"),
@@ -132,10 +132,14 @@ REMEDIES = (
     (r"the app has debug=True.*", "serve the app without debug, as in production"),
     (r".*max_body_size", "give the limit to the server instead: body_bytes_max, of `TurboAPI` routes or of the server"),
     (r"dependencies: .*max_concurrency", "leave max_concurrency out of its dependencies"),
+    (r"(dependencies: )?.*code of the app's own.*", "convert such an argument in the endpoint, not in a dependency or a custom route class"),
+    (r"dependencies with yield, .* custom route class", "use FastAPI's APIRoute for it"),
+    (r"dependencies: what .* cannot be told", "depend on a function or class, or an object whose __call__ is a plain method"),
     (r"dependencies: .*is not known", "keep to a version of FastAPI that turboapi knows"),
     (r"mounted app", "move its routes into the app, by include_router, if it is FastAPI"),
     (r"Starlette route", "declare it by @app.get and its sisters; FastAPI's docs pages stay as they are"),
-    (r"generator.*|server-sent events", "a stream is the app's own: only whole answers are native"),
+    (r"generator.*|.* wraps a generator.*|server-sent events", "event streams are the app's own; JSON lines, and functions that return a "
+     "StreamingResponse, are native"),
     (r".*custom convertor", "use str, int, float, uuid or path in the template"),
     (r".*plain template|.*not in the path", "name each parameter of the path by a plain name between braces"),
     (r".* handler of FastAPI's .*|the handler .*|FastAPI's handler .*", "wrap it as FastAPI's documentation does: in `get_route_handler`, "
