@@ -760,3 +760,17 @@ def test_options_of_routes() -> None:
         app.get("/f", blocking=1)(c)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="blocked"):
         app.get("/f", blocked=True)
+
+
+@functools.lru_cache
+def settings() -> dict[str, int]:
+    return {"depth": 3}
+
+
+def by_settings(found: Annotated[dict[str, int], Depends(settings)]) -> dict[str, int]:
+    return found
+
+
+def test_cached_function_as_dependency() -> None:
+    """FastAPI's documentation has settings so."""
+    assert one(by_settings).native is not None

@@ -148,6 +148,10 @@ def unwrapped(call: Any) -> Any:
     return inspect.unwrap(call)
 
 
+#: What `functools.lru_cache` makes.
+_Cached = type(functools.lru_cache(lambda: None))
+
+
 def _kind(call: Any) -> Kind | None:
     """What calling it gives. None: the layers of decorators around it say different things, and FastAPI decides by all of them."""
     bare = call
@@ -157,6 +161,8 @@ def _kind(call: Any) -> Kind | None:
         kinds: set[Kind | None] = {"def"}
     elif isinstance(bare, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
         kinds = {_kind_of_function(bare), _kind_of_function(inspect.unwrap(bare))}
+    elif type(bare) is _Cached:  # of settings, as FastAPI's documentation has it
+        kinds = {_kind_of_function(inspect.unwrap(bare))} & {"def"}
     elif "__call__" in getattr(bare, "__dict__", {}) or hasattr(bare, "__wrapped__"):
         return None
     else:

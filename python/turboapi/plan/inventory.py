@@ -132,7 +132,8 @@ REMEDIES = (
     (r"the app has debug=True.*", "serve the app without debug, as in production"),
     (r".*max_body_size", "give the limit to the server instead: body_bytes_max, of `TurboAPI` routes or of the server"),
     (r"dependencies: .*max_concurrency", "leave max_concurrency out of its dependencies"),
-    (r"(dependencies: )?.*code of the app's own.*", "convert such an argument in the endpoint, not in a dependency or a custom route class"),
+    (r"(dependencies: )?.*code of the app's own.*", "convert such an argument in the endpoint, not in a dependency or a custom route "
+     "class"),
     (r"dependencies with yield, .* custom route class", "use FastAPI's APIRoute for it"),
     (r"dependencies: what .* cannot be told", "depend on a function or class, or an object whose __call__ is a plain method"),
     (r"dependencies: .*is not known", "keep to a version of FastAPI that turboapi knows"),
