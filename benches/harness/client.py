@@ -118,3 +118,11 @@ def read_calls(port: int) -> int:
     if answer.status != 200 or not answer.body.isdecimal():
         raise AnswerError(f"GET /calls gives {answer.status} {answer.body!r}, right is 200 and a whole number")
     return int(answer.body)
+
+
+def more(connection: socket.socket, before: bytes) -> bytes:
+    """The next octets."""
+    received = connection.recv(65536)
+    if not received:
+        raise AnswerError(f"the connection closed in an answer, after {before[-200:]!r}")
+    return received

@@ -22,6 +22,7 @@ import anyio
 from fastapi.security import SecurityScopes
 
 from .._core import Job, Part
+from .anew import Anew, note
 from .arguments import Body, Parameter, place_bodies
 from .deferred import Deferred, defer
 from .dependencies import Node, checks
@@ -56,10 +57,11 @@ class Composed:
         return any(parameter.runs_app_code for parameter in self.parameters) or any(body.runs_app_code for body in self.bodies)
 
 
-def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_stack: bool) -> Composed | str:
+def compose(root: Node, dependant: Any, label: str, path: str, blocking: bool | None, is_within_stack: bool) -> Composed | str:
     """Makes it, or says why not.
 
     Args:
+        dependant: FastAPI's view of the tree.
         label: the route's method and path.
         path: the route's in its app.
         blocking: what the route has decided about its endpoint.
@@ -84,7 +86,21 @@ def compose(root: Node, label: str, path: str, blocking: bool | None, is_within_
         if placed.keys() > {id(root)}:
             return "dependencies: one takes a body, and code of the app's own converts an argument"
         placed = {id(root): deferred.bodies}
-    return dataclasses.replace(_Writer(root, nodes, placed, deferred, label, blocking, is_within_stack).write(), wording=said)
+    writer = _Writer(root, nodes, placed, deferred, _anew(root, dependant, placed, path), label, blocking, is_within_stack)
+    return dataclasses.replace(writer.write(), wording=said)
+
+
+def _anew(root: Node, dependant: Any, placed: _Placed, path: str) -> dict[int, Anew]:
+    """What converts the arguments of nodes again, by the identity of the node; none where no dependency has the request."""
+    if not any("connection" in node.arguments.given for node in root.walk() if node is not root):
+        return {}
+    found: dict[int, Anew] = {}
+    pairs = [(root, dependant)]
+    for node, view in pairs:
+        bodies = placed.get(id(node), ())
+        found[id(node)] = Anew(node, view, bodies, Wording(tuple(body.origin for body in bodies), root.call, path))
+        pairs += zip(node.nodes, view.dependencies, strict=True)
+    return found
 
 
 #: Where the arguments of nodes are in the body, by the identity of the node.
@@ -111,6 +127,7 @@ class _Writer:
         nodes: list[Node],
         placed: _Placed,
         deferred: Deferred | None,
+        anew: dict[int, Anew],
         label: str,
         blocking: bool | None,
         is_within_stack: bool,
@@ -119,6 +136,9 @@ class _Writer:
         self._placed = placed
         self._bodies: list[Body] = []
         self._deferred = deferred
+        self._anew = anew
+        #: Whether a dependency that has the request has been called.
+        self._may_have_changed = False
         self._label = label
         self._blocking = blocking
         kinds = {node.kind for node in nodes}
@@ -129,7 +149,8 @@ class _Writer:
         self._is_staged = bool(generators)
         #: They end in another order than nested blocks, or are more than there may be of these.
         self._has_stacks = len(generators) > BLOCKS_MAX or any(node.scope == "function" for node in generators)
-        self._is_shielded = is_within_stack and SHIELDS and any(node.kind == "async generator" for node in nodes)
+        #: Who cancels what is within may be something around the router, or another of these dependencies.
+        self._is_shielded = SHIELDS and [node.kind for node in nodes].count("async generator") > (0 if is_within_stack else 1)
         #: Each plain function has a context of its own; one that is the only one has that of the call.
         self._is_alone = sum(node.kind == "def" for node in nodes) == 1
         #: What the source calls by name.
@@ -152,13 +173,17 @@ class _Writer:
             self._open("async with AsyncExitStack() as functions:")
         elif self._is_shielded:
             self._open("with CancelScope() as scope:")
+        if self._anew:
+            self._names["note"] = note
+            self._line(f"noted = note({self._given.setdefault('connection', 'connection')})")
         value = self._call(self._root, self._solve(self._root))
         if not self._is_staged:
             self._line(f"return {value}")
         elif self._has_stacks:
-            self._line(f"answer = respond.make({value})")
+            # As FastAPI calls it: where an exit has suppressed what was raised there is none, which the error says that comes then.
+            self._line(f"response = respond.make({value})")
             self._depth -= 1
-            self._line("await respond.send(answer)")
+            self._line("await respond.send(response)")
         else:
             self._line(f"await respond.send(respond.make({value}))")
         return self._made()
@@ -221,6 +246,8 @@ class _Writer:
             name = f"b{len(self._bodies)}"
             self._bodies.append(dataclasses.replace(body, name=name))
             values[body.name] = name
+        if self._may_have_changed and deferred is None:
+            self._convert_anew(node, values)
         if deferred is not None:
             sent = [values.pop(argument.name) for argument in (*deferred.parameters, *deferred.bodies)]
             values.update(self._convert(deferred, sent))
@@ -228,7 +255,7 @@ class _Writer:
             if kind == "scopes":
                 values[argument] = f"SecurityScopes(scopes={node.scopes!r})"
             else:
-                values[argument] = self._given.setdefault(kind, kind)
+                values[argument] = self._given.setdefault(kind, _GIVEN[kind])
         arguments = ", ".join(f"{name}={value}" for name, value in values.items())
         variable = self._variable()
         match node.kind:
@@ -242,12 +269,19 @@ class _Writer:
                 self._call_def(node, variable, arguments)
             case _:
                 self._enter(node, variable, arguments)
+        self._may_have_changed |= bool(self._anew) and "connection" in node.arguments.given
         return variable
+
+    def _convert_anew(self, node: Node, values: dict[str, str]) -> None:
+        """Writes what gives the node's own arguments other values, if the request says something else by then."""
+        own = [values[argument.name] for argument in (*node.arguments.parameters, *self._placed.get(id(node), ()))]
+        if own:
+            self._line(f"{', '.join(own)}, = {self._name('anew', self._anew[id(node)])}(connection, noted, {', '.join(own)})")
 
     def _convert(self, deferred: Deferred, sent: list[str]) -> dict[str, str]:
         """Writes the conversion of what was sent. Returns what the endpoint's arguments are then."""
         connection = self._given.setdefault("connection", "connection")
-        arguments = ", ".join([f"{connection}.scope", *sent])
+        arguments = ", ".join([connection, *sent])
         self._line(f"converted = {self._name('convert', deferred.convert)}({arguments})")
         return {name: f"converted[{number}]" for number, name in enumerate(deferred.names)}
 
@@ -285,6 +319,10 @@ class _Writer:
         part = Part(node.call, label, blocking, is_end)
         self._parts.append(part)
         return self._name("part", part)
+
+
+#: Names of the arguments that say nothing of their own.
+_GIVEN = {"connection": "connection", "response": "injected", "tasks": "tasks"}
 
 
 def full_name(call: Any) -> str:

@@ -18,7 +18,7 @@ from .absent import Absent
 from .arguments import Body, Parameter
 from .invalid import Failure, Wording
 
-_NOT_SENT: Any = object()
+NOT_SENT: Any = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,13 @@ class Deferred:
     converted: tuple[Parameter | Body, ...]
     wording: Wording
 
-    def convert(self, scope: Scope, *sent: Any) -> list[Any]:
+    def convert(self, connection: Any, *sent: Any) -> list[Any]:
         """The endpoint's arguments. Raises RequestValidationError, or whatever the app's code raises."""
-        whole = sent[-1] if self.bodies else _NOT_SENT
+        # A dependency may have read the body, too, and what it has changed in it counts.
+        whole = vars(connection).get("_json", sent[-1]) if self.bodies else NOT_SENT
+        return self._convert(connection.scope, sent, whole)
+
+    def _convert(self, scope: Scope, sent: Sequence[Any], whole: Any) -> list[Any]:
         values: list[Any] = []
         failures: list[Failure] = []
         for number, argument in enumerate(self.converted):
@@ -44,12 +48,18 @@ class Deferred:
             except _MissingError:
                 failures.append((number, None, 0))
                 continue
+            is_validated = True
+            if value is NOT_SENT:
+                # What a factory raises is not what a validator says.
+                absent = argument.absent
+                value, is_validated = absent.value if absent.factory is None else absent.factory(), absent.is_validated
             try:
-                values.append(_value(argument, value))
+                values.append(argument.validate(value) if is_validated else value)
             except ValidationError as error:
-                failures.append((number, error, name))
+                # Without its frames, which hold it.
+                failures.append((number, error.with_traceback(None), name))
         if failures:
-            raise self.wording.exception(self.wording.errors(failures), None if whole is _NOT_SENT else whole, None, scope)
+            raise self.wording.exception(self.wording.errors(failures), None if whole is NOT_SENT else whole, None, scope)
         return values
 
 
@@ -58,7 +68,7 @@ def defer(parameters: Sequence[Parameter], bodies: Sequence[Body], wording: Word
     for parameter in parameters:
         if len(parameter.names) > 1 or (parameter.gathering is not None and parameter.gathering.rewrites_names):
             return f"dependencies: {parameter.name} has more than one name, among arguments that code of the app's own converts"
-    not_sent = Absent(False, _NOT_SENT)
+    not_sent = Absent(False, NOT_SENT)
     raw = [
         dataclasses.replace(parameter, kind="validator", validate=_as_it_is, absent=not_sent, runs_app_code=False)
         for parameter in parameters
@@ -68,29 +78,26 @@ def defer(parameters: Sequence[Parameter], bodies: Sequence[Body], wording: Word
     return Deferred(tuple(raw), whole, tuple(argument.name for argument in converted), converted, wording)
 
 
+def convert_body(bodies: Sequence[Body], whole: Any, wording: Wording, scope: Scope) -> list[Any]:
+    """Arguments that are in the body, of the value that was read of it. Raises RequestValidationError. `wording` is theirs alone."""
+    return Deferred((), (), (), tuple(bodies), wording)._convert(scope, (), whole)
+
+
 class _MissingError(Exception):
     """Nothing stands for a value that was not sent."""
 
 
 def _found(argument: Parameter | Body, sent: Any) -> tuple[Any, int]:
     """What was sent for an argument, and under which of its names."""
-    if isinstance(argument, Body) and argument.keys and sent is not _NOT_SENT:
+    if isinstance(argument, Body) and argument.keys and sent is not NOT_SENT:
         if type(sent) is not dict:
             raise _MissingError
-        sent, name = next(((sent[key], at) for at, key in enumerate(argument.keys) if key in sent), (_NOT_SENT, 0))
+        sent, name = next(((sent[key], at) for at, key in enumerate(argument.keys) if key in sent), (NOT_SENT, 0))
     else:
         name = 0
-    if sent is _NOT_SENT and argument.absent.is_refused:
+    if sent is NOT_SENT and argument.absent.is_refused:
         raise _MissingError
     return sent, name
-
-
-def _value(argument: Parameter | Body, sent: Any) -> Any:
-    if sent is not _NOT_SENT:
-        return argument.validate(sent)
-    absent = argument.absent
-    value = absent.value if absent.factory is None else absent.factory()
-    return argument.validate(value) if absent.is_validated else value
 
 
 def _as_it_is(value: object) -> object:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from types import CodeType
 from typing import Any, NamedTuple
 
 from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import FastAPIError, RequestValidationError
-from fastapi.routing import APIRouter
+from fastapi.routing import APIRouter, request_response
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -165,6 +167,18 @@ async def run(
     await answer(scope, receive, after_begin(send) if stage is not None and stage.has_started else send)
 
 
+def _texts(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _texts(constant)
+        elif isinstance(constant, str):
+            yield constant
+
+
+#: What FastAPI says where what was raised has been suppressed, so that there is no answer: its own words, as handlers and logs know them.
+NOT_AWAITED = next((text for text in _texts(request_response.__code__) if text.startswith("Response not awaited")), "Response not awaited")
+
+
 class Stage:
     """Sends the answer to one request. What has something to do after that is given it as `respond`.
 
@@ -217,9 +231,7 @@ class Stage:
     def check(self) -> None:
         """Raises what FastAPI raises where a dependency has swallowed what the endpoint raised."""
         if not self.is_done:
-            raise FastAPIError(
-                "Response not awaited: a dependency with yield has caught an exception, and has not raised it again, so there is no answer"
-            )
+            raise FastAPIError(NOT_AWAITED)
 
 
 async def _refuse(matched: Matched, errors: list[Any], stage: Stage, scope: Scope, receive: Receive, send: Send, asks_twice: bool) -> None:
@@ -273,7 +285,7 @@ class _Exits:
                 await response(scope, receive, send)
                 has_answered = True
             if not has_answered:
-                raise FastAPIError("Response not awaited: an exit of a context has suppressed what the endpoint has raised")
+                raise FastAPIError(NOT_AWAITED)
 
         return app
 

@@ -458,7 +458,7 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
     label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
     is_stream = streams.is_generator(context.endpoint)  # whose call only makes the generator
     blocking = False if is_stream else getattr(original, "turboapi_blocking", None)
-    composed = compose(root, label, context.path_format, blocking, place.is_within_stack)
+    composed = compose(root, getattr(context, "dependant", None), label, context.path_format, blocking, place.is_within_stack)
     if isinstance(composed, str):
         return composed
     if place.wrapped is not None and (composed.is_staged or "tasks" in composed.given):

@@ -197,7 +197,7 @@ def _native(handler: Handler) -> Handler:
             reading = _Reading(request)
             body = await reading.body()
         called = injected = None
-        if (reading is None or body) and _is_as_in_scope(request, reads_body=reading is not None):
+        if (reading is None or body) and is_as_in_scope(request, reads_body=reading is not None):
             injected, _ = matched.make_further()
             called = matched.call(request.scope, body, request if matched.takes_connection else None, injected, None, None)
         if called is None:
@@ -240,7 +240,7 @@ def _matched(request: Any, handler: Handler) -> Matched | None:
 _READ = ("__getattribute__", "json", "form", "headers", "query_params", "cookies", "path_params")
 
 
-def _is_as_in_scope(request: Request, *, reads_body: bool) -> bool:
+def is_as_in_scope(request: Request, *, reads_body: bool) -> bool:
     """A request keeps what it has read of its scope, or what somebody has put there; the plan reads the scope."""
     kept, scope = vars(request), request.scope
     if reads_body and "_json" in kept:
