@@ -150,6 +150,7 @@ def _in_copied_context(validate: Callable[[object], object], value: object) -> o
     return copy_context().run(validate, value)
 
 
+@functools.lru_cache(maxsize=1024)
 def _where(endpoint: Callable[..., Any], label: str) -> Any:
     """What the message of a ResponseValidationError names. Reads the source file: only after a failure."""
     try:

@@ -19,6 +19,7 @@ from fastapi import params, security
 
 from .absent import Absent
 from .arguments import Arguments, Parameter, disagreement, read_callable
+from .patches import is_original
 
 logger = logging.getLogger("turboapi")
 
@@ -213,7 +214,7 @@ def _stock_security(scheme: Any) -> Arguments | None:
     kind = type(scheme)
     if kind not in _BY_AUTHORIZATION and kind not in _BY_KEY:
         return None
-    if any(hasattr(kind, name) for name in vars(scheme)):  # a method that the app has replaced
+    if any(hasattr(kind, name) for name in vars(scheme)) or not is_original(kind, "__call__"):  # a method that somebody has replaced
         return None
     if kind in _BY_AUTHORIZATION:
         source, name = "header", "authorization"

@@ -6,6 +6,7 @@ Here: what a plan could not fill (python/src/plan.rs) in FastAPI's words. Its st
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from collections.abc import Callable, Sequence
@@ -91,8 +92,10 @@ def _rewrite(lines: list[dict[str, Any]], headers: dict[str, str]) -> None:
             line["loc"] = (loc[0], headers[loc[1]], *loc[2:])
 
 
+@functools.lru_cache(maxsize=1024)
 def _where(endpoint: Callable[..., Any]) -> dict[str, Any]:
-    """What the exception's message names. Reads the source file: only where the app has a handler of its own."""
+    """What the exception's message names. Reads the source file, once, as it takes milliseconds: only where the app has a handler of its
+    own."""
     context: dict[str, Any] = {}
     try:
         if (file := inspect.getsourcefile(endpoint)) is not None:

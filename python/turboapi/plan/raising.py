@@ -7,16 +7,21 @@ from starlette.types import Message, Receive, Scope, Send
 
 
 class Raising:
-    """An ASGI app that raises, at its begin or after it has begun to answer."""
+    """An ASGI app that raises, once, at its begin or after it has begun to answer. It keeps nothing: the error's frames would hold it."""
 
     def __init__(self, error: Exception, has_started: bool) -> None:
-        self._error = error
+        self._error: Exception | None = error
         self._has_started = has_started
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._has_started:
             await send({"type": "http.response.start"})
-        raise self._error
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error
 
 
 def after_begin(send: Send) -> Send:
