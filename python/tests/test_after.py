@@ -55,6 +55,30 @@ async def nothing() -> None:
     pass
 
 
+class PassesOn:
+    """Middleware that changes nothing: what it wraps runs within the app's own call."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+def add_handlers(app: FastAPI, notes: Notes) -> None:
+    """One of an exception of the app's own, and one of all others."""
+
+    @app.exception_handler(HandledError)
+    async def on_handled(request: Request, error: Exception) -> Response:
+        notes.append("handler")
+        return PlainTextResponse("handled", 418)
+
+    @app.exception_handler(Exception)
+    async def on_error(request: Request, error: Exception) -> Response:
+        notes.append(f"500 {request.url.path} {type(error).__name__}")
+        return PlainTextResponse("ours", 500)
+
+
 def make_app(notes: Notes, *, by_depends: bool = False, within: bool = False) -> FastAPI:
     """An app of its own for each server; `by_depends`: no route has a plan; `within`: within middleware that passes all on."""
     app = FastAPI(dependencies=[Depends(nothing)] if by_depends else [])
@@ -76,15 +100,7 @@ def make_app(notes: Notes, *, by_depends: bool = False, within: bool = False) ->
         await asyncio.sleep(0)
         fail(make)
 
-    @app.exception_handler(HandledError)
-    async def on_handled(request: Request, error: Exception) -> Response:
-        notes.append("handler")
-        return PlainTextResponse("handled", 418)
-
-    @app.exception_handler(Exception)
-    async def on_error(request: Request, error: Exception) -> Response:
-        notes.append(f"500 {request.url.path} {type(error).__name__}")
-        return PlainTextResponse("ours", 500)
+    add_handlers(app, notes)
 
     @app.get("/parameter")
     async def parameter(tasks: fastapi.BackgroundTasks) -> dict[str, int]:
@@ -220,15 +236,7 @@ def make_app(notes: Notes, *, by_depends: bool = False, within: bool = False) ->
             tasks.add_task(work, "not run")
 
     if within:
-
-        class Within:
-            def __init__(self, app: Any) -> None:
-                self.app = app
-
-            async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-                await self.app(scope, receive, send)
-
-        app.add_middleware(Within)
+        app.add_middleware(PassesOn)
     return app
 
 

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from pydantic import AfterValidator, BaseModel
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from test_after import Notes, nothing
+from test_after import Notes, PassesOn, nothing
 from test_background import wait_until
 
 from turboapi.plan.routes import compile_app
@@ -208,15 +208,7 @@ def make_app(notes: Notes, way: str, http: str) -> FastAPI:
         return BrokenResponse()
 
     if way == "leaf":
-
-        class Within:
-            def __init__(self, app: Any) -> None:
-                self.app = app
-
-            async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-                await self.app(scope, receive, send)
-
-        app.add_middleware(Within)
+        app.add_middleware(PassesOn)
     return app
 
 

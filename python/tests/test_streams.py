@@ -14,10 +14,10 @@ import fastapi
 import pytest
 from differential import Answer, Connection, request, serve_uvicorn
 from fastapi import Depends, FastAPI, Request, Response
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.background import BackgroundTask
-from test_after import HandledError, Notes, nothing
+from test_after import HandledError, Notes, PassesOn, add_handlers, nothing
 from test_background import wait_until
 from wire import PATIENCE, Peer
 
@@ -47,15 +47,7 @@ class ShoutingResponse(StreamingResponse):
 def make_app(notes: Notes, way: str) -> FastAPI:
     app = FastAPI(dependencies=[Depends(nothing)] if way == "asgi" else [])
 
-    @app.exception_handler(HandledError)
-    async def on_handled(request: Request, error: Exception) -> Response:
-        notes.append("handler")
-        return PlainTextResponse("handled", 418)
-
-    @app.exception_handler(Exception)
-    async def on_error(request: Request, error: Exception) -> Response:
-        notes.append(f"500 {request.url.path} {type(error).__name__}")
-        return PlainTextResponse("ours", 500)
+    add_handlers(app, notes)
 
     def note(text: str) -> None:
         notes.append(f"{text} {who.get()}")
@@ -171,15 +163,7 @@ def make_app(notes: Notes, way: str) -> FastAPI:
         yield "one"
 
     if way == "leaf":
-
-        class Within:
-            def __init__(self, app: Any) -> None:
-                self.app = app
-
-            async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-                await self.app(scope, receive, send)
-
-        app.add_middleware(Within)
+        app.add_middleware(PassesOn)
     return app
 
 

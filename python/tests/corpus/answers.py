@@ -18,7 +18,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field, RootModel, SecretStr, computed_field, field_serializer, model_serializer
 
 from .ask import Ask
-from .kit import Kit
+from .kit import Kit, returning
 
 
 class Shade(enum.Enum):
@@ -204,28 +204,16 @@ RESPONSES: dict[str, Callable[[], Any]] = {
 }
 
 
-def _returning(kit: Kit, make: Callable[[], Any], is_async: bool) -> Callable[..., Any]:
-    def endpoint():  # type: ignore[no-untyped-def]
-        kit.note("endpoint")
-        return make()
-
-    async def endpoint_async():  # type: ignore[no-untyped-def]
-        kit.note("endpoint")
-        return make()
-
-    return endpoint_async if is_async else endpoint
-
-
 def add(kit: Kit) -> None:
     """/{def or async}/{value}, then status codes and classes."""
     for name, make in (VALUES | RESPONSES).items():
-        kit.route(f"/def/{name}", _returning(kit, make, False))
-        kit.route(f"/async/{name}", _returning(kit, make, True), Ask(f"/async/{name}"), Ask(f"/async/{name}", "HEAD"))
+        kit.route(f"/def/{name}", returning(kit, make, False))
+        kit.route(f"/async/{name}", returning(kit, make, True), Ask(f"/async/{name}"), Ask(f"/async/{name}", "HEAD"))
     # Not 205: FastAPI drops its body but keeps the length, and a client waits for what never comes.
     for code in (200, 201, 202, 203, 204, 206, 300, 304, 400, 404, 418, 500, 503):
         for name in ("dict", "none", "JSONResponse", "str"):
             make = (VALUES | RESPONSES)[name]
-            kit.route(f"/status/{code}/{name}", _returning(kit, make, bool(code % 2)), status_code=code)
+            kit.route(f"/status/{code}/{name}", returning(kit, make, bool(code % 2)), status_code=code)
     _add_classes(kit)
 
 
@@ -245,8 +233,8 @@ def _add_classes(kit: Kit) -> None:
             # A file that is not there is told with the place where it was looked for, which is the same for all.
             path = f"/class/{kind.__name__}/{name}"
             options = {"status_code": 202} if name == "dict" else {}
-            kit.route(path, _returning(kit, make, bool(number % 2)), response_class=kind, **options)
+            kit.route(path, returning(kit, make, bool(number % 2)), response_class=kind, **options)
     router = APIRouter(prefix="/default", default_response_class=PlainTextResponse)
     for name in ("str", "none", "response"):
-        kit.route(f"/{name}", _returning(kit, values[name], False), Ask(f"/default/{name}"), on=router)
+        kit.route(f"/{name}", returning(kit, values[name], False), Ask(f"/default/{name}"), on=router)
     kit.app.include_router(router)

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, RootModel, computed_field, field_validator
 
 from .ask import Ask
-from .kit import Kit
+from .kit import Kit, returning
 
 T = TypeVar("T")
 
@@ -152,32 +152,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _returning(kit: Kit, make: Callable[[], Any], is_async: bool, annotation: Any = None) -> Callable[..., Any]:
-    def endpoint():  # type: ignore[no-untyped-def]
-        kit.note("endpoint")
-        return make()
-
-    async def endpoint_async():  # type: ignore[no-untyped-def]
-        kit.note("endpoint")
-        return make()
-
-    chosen: Any = endpoint_async if is_async else endpoint
-    if annotation is not None:
-        chosen.__annotations__["return"] = annotation
-    return chosen  # type: ignore[no-any-return]
-
-
 def add(kit: Kit) -> None:
     """/{annotation or model}/{name}/{number of what is returned}"""
     for name, (model, makes) in MODELS.items():
         for number, make in enumerate(makes):
-            kit.route(f"/annotation/{name}/{number}", _returning(kit, make, bool(number % 2), model))
-            kit.route(f"/model/{name}/{number}", _returning(kit, make, not number % 2), response_model=model)
+            kit.route(f"/annotation/{name}/{number}", returning(kit, make, bool(number % 2), model))
+            kit.route(f"/model/{name}/{number}", returning(kit, make, not number % 2), response_model=model)
     for option, options in OPTIONS.items():
         for name in ("model", "list", "deep", "dataclass", "dict"):
             model, makes = MODELS[name]
             for number, make in enumerate(makes[:3]):
-                kit.route(f"/option/{option}/{name}/{number}", _returning(kit, make, bool(number % 2)), response_model=model, **options)
+                kit.route(f"/option/{option}/{name}/{number}", returning(kit, make, bool(number % 2)), response_model=model, **options)
     _add_responses(kit)
     _add_order(kit)
 
