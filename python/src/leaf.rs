@@ -1,8 +1,8 @@
 //! The compiled leaf's part in Rust: a plan that runs inside of the app's own ASGI call, in the place of its router.
 //!
 //! What is in Python is `turboapi/plan/leaf.py`: an ASGI callable. It asks here whether the router would find what Rust has found,
-//! has the function called, and sends what became of it by the `send` that it was given. INVARIANT: until `call` has returned,
-//! nothing has happened that the app's own router could not do again.
+//! has the function called, and sends what became of it by the `send` that it was given. INVARIANT: where `call` returns
+//! None, nothing has happened that the app's own router could not do again.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;

@@ -262,8 +262,9 @@ impl<P: Platform> Serve for Server<P> {
 
     fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall> {
         let handler = self.handler.as_ref().ok_or_else(|| PyRuntimeError::new_err("the worker has no routes yet"))?;
-        let standing = self.standings.of(function, None, Role::Whole);
-        Ok(TaskCall::new(function, call, standing, Arc::clone(&handler.calls), handler.asyncio.running()))
+        let owner = handler.task_types.owner_of(function)?;
+        let standing = self.standings.of(&owner, None, Role::Whole);
+        Ok(TaskCall::new(&owner, call, standing, Arc::clone(&handler.calls), handler.asyncio.running()))
     }
 
     fn set_routes(&mut self, router: Router, mut handler: PythonHandler) {
@@ -420,7 +421,8 @@ impl Worker {
         Ok(())
     }
 
-    /// A background task's call: `call`, without arguments, is one of `function`, whose standing says where it is to run.
+    /// A background task's call: `call`, without arguments, is one of `function`, whose standing (or that of the function which a
+    /// method or a partial is of) says where it is to run.
     fn task(&mut self, function: &Bound<'_, PyAny>, call: Py<PyAny>) -> PyResult<TaskCall> {
         self.server.get()?.task(function, call)
     }

@@ -330,7 +330,8 @@ class Worker:
         """`routes` are in order of registration; what is wrong with one is said as by `Router`. Called again when the app has got
         further ones."""
     def task(self, function: Any, call: Callable[[], Any]) -> TaskCall:
-        """A background task's call: `call` is one of `function`, whose standing says where it is to run. After `start`."""
+        """A background task's call: `call` is one of `function`, whose standing says where it is to run; of a method or partial
+        it is that of the function behind it. After `start`."""
     def listen(self, descriptor: int, *, for_all: bool = False) -> None:
         """Accepts from a listening socket, which the caller keeps open until `close`. If no other worker does, `for_all`, it deals
         out what comes."""

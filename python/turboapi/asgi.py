@@ -1,6 +1,6 @@
 """The app's own ASGI call for one request: the protocol's messages over an `Exchange` of `_core`.
 
-What no native plan covers alone comes here: other ASGI apps, routes with dependencies, plans within an app's middleware, mounted apps,
+What no native plan covers alone comes here: other ASGI apps, plans within an app's middleware, mounted apps,
 responses that stream, and exceptions of native handlers. Not here: lifespan (lifespan.py), WebSocket.
 Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
@@ -94,7 +94,7 @@ class Gateway:
         if matched is not None:
             scope[KEY] = matched
             matched.remember(scope)
-        self._begin(self._run(app, scope, exchange), context)
+        self.begin(self._run(app, scope, exchange), context)
 
     def go_on(self, work: Awaitable[None], exchange: Exchange, context: Context | None, fail: AsgiApp) -> None:
         """Awaits what follows an answer, in a task of the same kind.
@@ -103,10 +103,16 @@ class Gateway:
             exchange: of the answer, which is over.
             fail: is called if it raises, as the exception's own call.
         """
-        self._begin(self._go_on(work, exchange, fail), context)
+        self.begin(self._go_on(work, exchange, fail), context)
 
-    def _begin(self, coroutine: Coroutine[Any, Any, None], context: Context | None) -> None:
+    def begin(self, coroutine: Coroutine[Any, Any, None], context: Context | None) -> asyncio.Task[None]:
+        """Runs a coroutine as a task that answers a request: its first step at once."""
         task = asyncio.Task(coroutine, loop=self._loop, name=TASK_NAME, context=context, eager_start=True)
+        self.keep(task)
+        return task
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """The worker's end waits for this one, too."""
         if not task.done():
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

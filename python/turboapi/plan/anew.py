@@ -11,14 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fastapi.dependencies.utils import request_params_to_args
+import fastapi.dependencies.utils
 from fastapi.exceptions import RequestValidationError
 
-from .arguments import Body
-from .deferred import NOT_SENT, convert_body
+from .arguments import Body, Source
+from .deferred import NOT_SENT, converted
 from .dependencies import Node
 from .invalid import Wording
 from .wrapped import is_as_in_scope
+
+#: By source, in FastAPI's order, the attribute of a request that has its values.
+_LOOKED_INTO: dict[Source, str] = {"path": "path_params", "query": "query_params", "header": "headers", "cookie": "cookies"}
+
+
+#: Whether FastAPI has what converts arguments of a changed request.
+IS_KNOWN = hasattr(fastapi.dependencies.utils, "request_params_to_args")
 
 
 class Noted(NamedTuple):
@@ -56,18 +63,18 @@ class Anew:
         whole = vars(connection).get("_json", NOT_SENT) if bodies else NOT_SENT
         if whole is not NOT_SENT:
             # What the request keeps of its body is what FastAPI has read, and may have been changed in place.
-            bodies = convert_body(self._bodies, whole, self._wording, connection.scope)
+            bodies = tuple(converted(self._bodies, (), whole, self._wording, connection.scope))
         return (*parameters, *bodies)
 
     def _parameters(self, connection: Any) -> tuple[Any, ...]:
         if self._node.kind == "security":
             (value,) = self._node.arguments.parameters
-            looked_into = {"query": "query_params", "header": "headers", "cookie": "cookies"}[value.source]
-            return (getattr(connection, looked_into).get(value.names[0]),)
+            return (getattr(connection, _LOOKED_INTO[value.source]).get(value.names[0]),)
         found: dict[str, Any] = {}
         errors: list[Any] = []
-        for source, received in (("path", "path_params"), ("query", "query_params"), ("header", "headers"), ("cookie", "cookies")):
-            values, wrong = request_params_to_args(getattr(self._dependant, f"{source}_params"), getattr(connection, received))
+        for source, received in _LOOKED_INTO.items():
+            fields = getattr(self._dependant, f"{source}_params")
+            values, wrong = fastapi.dependencies.utils.request_params_to_args(fields, getattr(connection, received))
             found.update(values)
             errors += wrong
         if errors:

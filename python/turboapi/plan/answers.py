@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from .app_code import runs_app_code
 from .chain import chain
 from .field import PLAIN, ModelField
+from .invalid import where
 from .raising import Raising, after_begin
 
 #: Of the scope of an exception: whether the answer has begun.
@@ -141,23 +142,13 @@ def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool) ->
             errors: list[Any] = [{**line, "loc": ("response", *line["loc"])} for line in error.errors(include_url=False)]
         else:
             return dump(validated)
-        raise ResponseValidationError(errors=errors, body=value, endpoint_ctx=_where(endpoint, label))
+        raise ResponseValidationError(errors=errors, body=value, endpoint_ctx={**where(endpoint), "path": label})  # type: ignore[typeddict-item]
 
     return serialize
 
 
 def _in_copied_context(validate: Callable[[object], object], value: object) -> object:
     return copy_context().run(validate, value)
-
-
-@functools.lru_cache(maxsize=1024)
-def _where(endpoint: Callable[..., Any], label: str) -> Any:
-    """What the message of a ResponseValidationError names. Reads the source file: only after a failure."""
-    try:
-        place: dict[str, Any] = {"file": inspect.getsourcefile(endpoint), "line": inspect.getsourcelines(endpoint)[1]}
-    except (OSError, TypeError):
-        place = {}
-    return {**place, "function": endpoint.__name__, "path": label}
 
 
 # Exceptions.

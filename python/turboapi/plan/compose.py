@@ -22,10 +22,10 @@ import anyio
 from fastapi.security import SecurityScopes
 
 from .._core import Job, Part
-from .anew import Anew, note
+from .anew import IS_KNOWN, Anew, note
 from .arguments import Body, Parameter, place_bodies
 from .deferred import Deferred, defer
-from .dependencies import Node, checks
+from .dependencies import Node, checks, full_name
 from .ends import SHIELDS, in_threads, returned, shielded
 from .invalid import Wording
 from .rules import rules
@@ -86,14 +86,17 @@ def compose(root: Node, dependant: Any, label: str, path: str, blocking: bool | 
         if placed.keys() > {id(root)}:
             return "dependencies: one takes a body, and code of the app's own converts an argument"
         placed = {id(root): deferred.bodies}
-    writer = _Writer(root, nodes, placed, deferred, _anew(root, dependant, placed, path), label, blocking, is_within_stack)
+    anew = {}
+    if any("connection" in node.arguments.given for node in nodes if node is not root):
+        if not IS_KNOWN:
+            return "dependencies: one takes the request, and how FastAPI converts arguments is not known"
+        anew = _anew(root, dependant, placed, path)
+    writer = _Writer(root, nodes, placed, deferred, anew, label, blocking, is_within_stack)
     return dataclasses.replace(writer.write(), wording=said)
 
 
 def _anew(root: Node, dependant: Any, placed: _Placed, path: str) -> dict[int, Anew]:
-    """What converts the arguments of nodes again, by the identity of the node; none where no dependency has the request."""
-    if not any("connection" in node.arguments.given for node in root.walk() if node is not root):
-        return {}
+    """What converts the arguments of nodes again, by the identity of the node."""
     found: dict[int, Anew] = {}
     pairs = [(root, dependant)]
     for node, view in pairs:
@@ -226,11 +229,11 @@ class _Writer:
         """Writes the calls of all that a node depends on. Returns what they are in its own call, by its arguments."""
         values: dict[str, str] = {}
         for inner in node.nodes:
-            arguments = self._solve(inner)
-            value = self._solved.get(inner.key) if inner.use_cache else None
+            arguments, key = self._solve(inner), inner.key
+            value = self._solved.get(key) if inner.use_cache else None
             if value is None:
                 value = self._call(inner, arguments)
-            self._solved.setdefault(inner.key, value)
+            self._solved.setdefault(key, value)
             if inner.name is not None:
                 values[inner.name] = value
         return values
@@ -246,11 +249,11 @@ class _Writer:
             name = f"b{len(self._bodies)}"
             self._bodies.append(dataclasses.replace(body, name=name))
             values[body.name] = name
-        if self._may_have_changed and deferred is None:
-            self._convert_anew(node, values)
         if deferred is not None:
             sent = [values.pop(argument.name) for argument in (*deferred.parameters, *deferred.bodies)]
             values.update(self._convert(deferred, sent))
+        elif self._may_have_changed:
+            self._convert_anew(node, values)
         for kind, argument in node.arguments.given.items():
             if kind == "scopes":
                 values[argument] = f"SecurityScopes(scopes={node.scopes!r})"
@@ -269,7 +272,7 @@ class _Writer:
                 self._call_def(node, variable, arguments)
             case _:
                 self._enter(node, variable, arguments)
-        self._may_have_changed |= bool(self._anew) and "connection" in node.arguments.given
+        self._may_have_changed |= "connection" in node.arguments.given
         return variable
 
     def _convert_anew(self, node: Node, values: dict[str, str]) -> None:
@@ -323,8 +326,3 @@ class _Writer:
 
 #: Names of the arguments that say nothing of their own.
 _GIVEN = {"connection": "connection", "response": "injected", "tasks": "tasks"}
-
-
-def full_name(call: Any) -> str:
-    named = call if hasattr(call, "__qualname__") else type(call)
-    return f"{named.__module__}.{named.__qualname__}"

@@ -37,30 +37,7 @@ class Deferred:
         """The endpoint's arguments. Raises RequestValidationError, or whatever the app's code raises."""
         # A dependency may have read the body, too, and what it has changed in it counts.
         whole = vars(connection).get("_json", sent[-1]) if self.bodies else NOT_SENT
-        return self._convert(connection.scope, sent, whole)
-
-    def _convert(self, scope: Scope, sent: Sequence[Any], whole: Any) -> list[Any]:
-        values: list[Any] = []
-        failures: list[Failure] = []
-        for number, argument in enumerate(self.converted):
-            try:
-                value, name = _found(argument, whole if isinstance(argument, Body) else sent[number])
-            except _MissingError:
-                failures.append((number, None, 0))
-                continue
-            is_validated = True
-            if value is NOT_SENT:
-                # What a factory raises is not what a validator says.
-                absent = argument.absent
-                value, is_validated = absent.value if absent.factory is None else absent.factory(), absent.is_validated
-            try:
-                values.append(argument.validate(value) if is_validated else value)
-            except ValidationError as error:
-                # Without its frames, which hold it.
-                failures.append((number, error.with_traceback(None), name))
-        if failures:
-            raise self.wording.exception(self.wording.errors(failures), None if whole is NOT_SENT else whole, None, scope)
-        return values
+        return converted(self.converted, sent, whole, self.wording, connection.scope)
 
 
 def defer(parameters: Sequence[Parameter], bodies: Sequence[Body], wording: Wording) -> Deferred | str:
@@ -74,13 +51,39 @@ def defer(parameters: Sequence[Parameter], bodies: Sequence[Body], wording: Word
         for parameter in parameters
     ]
     whole = (Body("the body", (), _as_it_is, not_sent, runs_app_code=False),) if bodies else ()
-    converted: tuple[Parameter | Body, ...] = (*parameters, *bodies)
-    return Deferred(tuple(raw), whole, tuple(argument.name for argument in converted), converted, wording)
+    arguments: tuple[Parameter | Body, ...] = (*parameters, *bodies)
+    return Deferred(tuple(raw), whole, tuple(argument.name for argument in arguments), arguments, wording)
 
 
-def convert_body(bodies: Sequence[Body], whole: Any, wording: Wording, scope: Scope) -> list[Any]:
-    """Arguments that are in the body, of the value that was read of it. Raises RequestValidationError. `wording` is theirs alone."""
-    return Deferred((), (), (), tuple(bodies), wording)._convert(scope, (), whole)
+def converted(arguments: Sequence[Parameter | Body], sent: Sequence[Any], whole: Any, wording: Wording, scope: Scope) -> list[Any]:
+    """Their values. Raises RequestValidationError, or whatever the app's code raises.
+
+    Args:
+        sent: of each parameter, which come first.
+        whole: what was read of the body.
+        wording: of these arguments.
+    """
+    values: list[Any] = []
+    failures: list[Failure] = []
+    for number, argument in enumerate(arguments):
+        try:
+            value, name = _found(argument, whole if isinstance(argument, Body) else sent[number])
+        except _MissingError:
+            failures.append((number, None, 0))
+            continue
+        is_validated = True
+        if value is NOT_SENT:
+            # What a factory raises is not what a validator says.
+            absent = argument.absent
+            value, is_validated = absent.value if absent.factory is None else absent.factory(), absent.is_validated
+        try:
+            values.append(argument.validate(value) if is_validated else value)
+        except ValidationError as error:
+            # Without its frames, which hold it.
+            failures.append((number, error.with_traceback(None), name))
+    if failures:
+        raise wording.exception(wording.errors(failures), None if whole is NOT_SENT else whole, None, scope)
+    return values
 
 
 class _MissingError(Exception):

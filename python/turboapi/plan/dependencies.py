@@ -20,6 +20,7 @@ from fastapi import params, security
 from .absent import Absent
 from .arguments import Arguments, Parameter, disagreement, read_callable
 from .patches import is_original
+from .streams import is_generator
 
 logger = logging.getLogger("turboapi")
 
@@ -94,8 +95,7 @@ def read_tree(context: Any) -> Node | str:
     nodes += [_read(name, depends, context.param_convertors, (), ()) for name, depends in arguments.depends]
     if reason := next((node for node in nodes if isinstance(node, str)), ""):
         return reason
-    is_stream = inspect.isgeneratorfunction(inspect.unwrap(endpoint)) or inspect.isasyncgenfunction(inspect.unwrap(endpoint))
-    kind: Kind = "stream" if is_stream else "async def" if inspect.iscoroutinefunction(endpoint) else "def"
+    kind: Kind = "stream" if is_generator(endpoint) else "async def" if inspect.iscoroutinefunction(endpoint) else "def"
     root = Node(endpoint, None, kind, arguments, tuple(node for node in nodes if isinstance(node, Node)))
     dependant = getattr(context, "dependant", None)
     if dependant is None:
@@ -143,10 +143,20 @@ def _name(call: Any) -> str:
     return getattr(call, "__qualname__", type(call).__qualname__)
 
 
-def unwrapped(call: Any) -> Any:
+def full_name(call: Any) -> str:
+    """`reports.send`; of an object that has no name, its class's."""
+    named = call if hasattr(call, "__qualname__") else type(call)
+    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
+
+
+def _bare(call: Any) -> Any:
     while isinstance(call, functools.partial):
         call = call.func
-    return inspect.unwrap(call)
+    return call
+
+
+def unwrapped(call: Any) -> Any:
+    return inspect.unwrap(_bare(call))
 
 
 #: What `functools.lru_cache` makes.
@@ -155,9 +165,7 @@ _Cached = type(functools.lru_cache(lambda: None))
 
 def _kind(call: Any) -> Kind | None:
     """What calling it gives. None: the layers of decorators around it say different things, and FastAPI decides by all of them."""
-    bare = call
-    while isinstance(bare, functools.partial):
-        bare = bare.func
+    bare = _bare(call)
     if inspect.isclass(bare):
         kinds: set[Kind | None] = {"def"}
     elif isinstance(bare, types.FunctionType | types.MethodType | types.BuiltinFunctionType):

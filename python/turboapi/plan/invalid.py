@@ -54,7 +54,7 @@ class Wording:
 
     def exception(self, errors: list[Any], body: object, cause: json.JSONDecodeError | None, scope: Scope) -> RequestValidationError:
         """What FastAPI would have raised. `body` is what was read of it, None if nothing was sent."""
-        context = {**_where(self.endpoint), "path": f"{scope['method']} {scope.get('root_path', '').rstrip('/')}{self.path}"}
+        context = {**where(self.endpoint), "path": f"{scope['method']} {scope.get('root_path', '').rstrip('/')}{self.path}"}
         error = RequestValidationError(errors, body=body if cause is None else cause.doc, endpoint_ctx=context)  # type: ignore[arg-type]
         error.__cause__ = cause
         return error
@@ -93,9 +93,9 @@ def _rewrite(lines: list[dict[str, Any]], headers: dict[str, str]) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _where(endpoint: Callable[..., Any]) -> dict[str, Any]:
-    """What the exception's message names. Reads the source file, once, as it takes milliseconds: only where the app has a handler of its
-    own."""
+def where(endpoint: Callable[..., Any]) -> dict[str, Any]:
+    """What the message of an exception names: FastAPI's `_extract_endpoint_context`. Reads the source file, once, as it takes milliseconds:
+    only after a failure."""
     context: dict[str, Any] = {}
     try:
         if (file := inspect.getsourcefile(endpoint)) is not None:

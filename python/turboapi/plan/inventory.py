@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount, WebSocketRoute
 
+from .dependencies import full_name
 from .routes import Entry, NativeRoute
 
 Runs = Literal["loop", "learned", "threads", "worker"]
@@ -110,9 +111,7 @@ def _path_of(context: Any) -> str:
 
 
 def _name_of(context: Any) -> str:
-    endpoint = getattr(context, "endpoint", None) or context
-    named = endpoint if hasattr(endpoint, "__qualname__") else type(endpoint)
-    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
+    return full_name(getattr(context, "endpoint", None) or context)
 
 
 def _runs(native: NativeRoute) -> Runs:

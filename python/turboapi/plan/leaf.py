@@ -15,9 +15,10 @@ from contextlib import AsyncExitStack
 from types import CodeType
 from typing import Any, NamedTuple
 
+import fastapi.routing
 from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import FastAPIError, RequestValidationError
-from fastapi.routing import APIRouter, request_response
+from fastapi.routing import APIRouter
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -167,8 +168,8 @@ async def run(
     await answer(scope, receive, after_begin(send) if stage is not None and stage.has_started else send)
 
 
-def _texts(code: CodeType) -> Iterator[str]:
-    for constant in code.co_consts:
+def _texts(code: CodeType | None) -> Iterator[str]:
+    for constant in () if code is None else code.co_consts:
         if isinstance(constant, CodeType):
             yield from _texts(constant)
         elif isinstance(constant, str):
@@ -176,7 +177,8 @@ def _texts(code: CodeType) -> Iterator[str]:
 
 
 #: What FastAPI says where what was raised has been suppressed, so that there is no answer: its own words, as handlers and logs know them.
-NOT_AWAITED = next((text for text in _texts(request_response.__code__) if text.startswith("Response not awaited")), "Response not awaited")
+_SAID = _texts(getattr(getattr(fastapi.routing, "request_response", None), "__code__", None))
+NOT_AWAITED = next((text for text in _SAID if text.startswith("Response not awaited")), "Response not awaited")
 
 
 class Stage:

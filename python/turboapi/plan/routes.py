@@ -7,8 +7,9 @@ itself (asgi.py).
 INVARIANT: whatever these files do not know for certain is a reason for the ASGI path, not a guess. Arguments that are missing or wrong are
 worded here where the installed FastAPI was seen to use the same words (rules.py); other failures before the endpoint is called, and before
 any code of the app's, make `_core` hand the same request to the app.
-FastAPI's private parts are read only to find disagreement (`_disagreement` of arguments.py), never to build a plan from; but for what it
-writes into the scope for tracers (`Place.included`).
+FastAPI's private parts are read only to find disagreement (`disagreement` of arguments.py, `_disagreement` of dependencies.py and
+wrapped.py), never to build a plan from; but for what it writes into the scope for tracers (`Place.included`), where its handler is within a
+wrapper (wrapped.py), and what converts arguments that a dependency has changed (anew.py).
 """
 
 from __future__ import annotations
@@ -456,7 +457,7 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
     if isinstance(root, str):
         return root
     label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
-    is_stream = streams.is_generator(context.endpoint)  # whose call only makes the generator
+    is_stream = root.kind == "stream"  # whose call only makes the generator
     blocking = False if is_stream else getattr(original, "turboapi_blocking", None)
     composed = compose(root, getattr(context, "dependant", None), label, context.path_format, blocking, place.is_within_stack)
     if isinstance(composed, str):

@@ -8,7 +8,6 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import copy_context
-from types import MethodType
 from typing import Any
 
 import fastapi
@@ -103,7 +102,7 @@ class Background:
         await asyncio.sleep(0)
         # Only now: an answer's first step runs inside of `select`, which has the core for itself. In a copy of the task's context, as in
         # AnyIO's threads.
-        call = self._core.task(owner_of(task.func), functools.partial(copy_context().run, task.func, *task.args, **task.kwargs))
+        call = self._core.task(task.func, functools.partial(copy_context().run, task.func, *task.args, **task.kwargs))
         if call.is_for_worker:
             call.run_here()
         else:
@@ -186,14 +185,3 @@ def copied(value: Any) -> Any:
     fresh = object.__new__(type(value))
     fresh.__dict__.update(value.__dict__)
     return fresh
-
-
-def owner_of(function: Any) -> Any:
-    """The function that a method or a partial is of: these are made anew for each task, and what they wait for is that one's."""
-    while True:
-        if type(function) is functools.partial:
-            function = function.func
-        elif type(function) is MethodType:
-            function = function.__func__
-        else:
-            return function

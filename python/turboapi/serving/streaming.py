@@ -75,10 +75,8 @@ class Stream:
     def start(self) -> None:
         """Its first step at once."""
         context = copy_context() if self._context is None else self._context.copy()
-        task = self._task = asyncio.Task(self._run(), loop=self._loop, name=TASK_NAME, context=context, eager_start=True)
-        if not task.done():
-            self._gateway.tasks.add(task)
-            task.add_done_callback(self._gateway.tasks.discard)
+        self._task = self._gateway.begin(self._run(), context)
+        if not self._task.done():
             # Not told to event streams when the server ends: these may ask, and say goodbye.
             self._exchange.on_over(self._cut)
 
@@ -174,9 +172,7 @@ class Stream:
     def _cut(self) -> None:
         if not self._task.done():
             self._is_cut = True
-            task = self._loop.create_task(self._cancel(), name=TASK_NAME)
-            self._gateway.tasks.add(task)
-            task.add_done_callback(self._gateway.tasks.discard)
+            self._gateway.keep(self._loop.create_task(self._cancel(), name=TASK_NAME))
 
     async def _cancel(self) -> None:
         with anyio.CancelScope() as scope:
