@@ -76,7 +76,8 @@ def test_what_json_cannot_hold(kind, caplog):
             caplog.clear()
             answer = peer.get(f"/items/{name}")
             assert (answer.status, answer.body) == (500, b"Internal Server Error"), name
-            lines = [record.getMessage() for record in caplog.records if record.name == "turboapi"]
+            # On a busy machine another line may say that the function was slow.
+            lines = [record.getMessage() for record in caplog.records if " raised " in record.getMessage()]
             assert len(lines) == 1, lines
             assert f"GET '/items/{name}' raised " in lines[0]
             assert "\n" not in lines[0]

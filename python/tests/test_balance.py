@@ -722,7 +722,7 @@ def test_kill_9_under_load_harms_nobody_else(tmp_path, place):
         assert any(client.broken for client in clients)
         assert victim not in served_by
         assert len(served_by) == 4, "the successor has served its predecessor's queue"
-        assert seconds < 3.0  # on a quiet machine it is a quarter of a second
+        assert seconds < 20.0  # on a quiet machine it is a quarter of a second; a queue that nobody has is never answered
         print(f"{place}: 40 queued connections answered {seconds:.2f} s after the kill, by {dict(served_by)}")
         for client in queued:
             client.close()

@@ -247,9 +247,14 @@ def test_many_servers_of_one_app_in_many_threads():
 
 def test_a_sleeping_worker_does_not_stop_the_collector():
     """A collection waits for every attached thread: one that slept attached would hold it for ever."""
-    app = FastAPI()
-    with TestServer(app), TestServer(app):
+
+    def collections() -> float:
         begin = time.monotonic()
         for _ in range(20):
             gc.collect()
-        assert time.monotonic() - begin < 10
+        return time.monotonic() - begin
+
+    alone = collections()
+    app = FastAPI()
+    with TestServer(app), TestServer(app):
+        assert collections() < 3 * alone + 5  # how long it takes by itself depends on what this process has imported
