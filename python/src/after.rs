@@ -15,8 +15,8 @@ pub struct After {
     pub request: Arc<Retained>,
     /// `await background()` is due; a `BackgroundTask` or a list of them, or of an app's own making.
     pub background: Option<Py<PyAny>>,
-    /// What ends the request, whatever became of the background tasks: called once with the exception that they have raised, or None,
-    /// in the request's context. It returns None, or an awaitable for what is left of it; what either raises is reported.
+    /// What is told that it is done, and goes on with the request: called once with the exception that the background tasks have raised, or
+    /// None.
     pub end: Option<Py<PyAny>>,
     /// The context of the request. None: a copy of the worker's.
     pub context: Option<Py<PyAny>>,
@@ -39,7 +39,8 @@ impl After {
 pub struct Afterwards(Mutex<Vec<After>>);
 
 impl Afterwards {
-    /// Has this done after the platform's next turn, with which the answer leaves.
+    /// Has this done after the platform's next turn, with which the answer leaves: it was handed over, or is about to be before the worker
+    /// turns again.
     pub fn add(&self, after: After) {
         lock(&self.0).push(after);
     }

@@ -33,8 +33,20 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
+    /// Makes one. `ended`: what its peer has done meanwhile.
+    pub fn open(&self, py: Python<'_>, request: Arc<Retained>, ended: Option<Ended>) -> PyResult<Py<Exchange>> {
+        let (id, mailbox) = (request.id, Arc::clone(&self.mailbox));
+        let mut state = State { ticket: Some(Ticket::new(&mailbox)), ..State::default() };
+        if let Some(how) = ended {
+            state.note_end(how);
+        }
+        let exchange = Py::new(py, Exchange { request, mailbox, state: Mutex::new(state) })?;
+        lock(&self.open).insert(id, exchange.clone_ref(py));
+        Ok(exchange)
+    }
+
     /// Makes one, and hands it and `argument` (a value, and the context in which it is to go on) to `hook`, which begins to
-    /// answer. `ended`: what its peer has done meanwhile.
+    /// answer.
     pub fn begin(
         &self,
         py: Python<'_>,
@@ -44,13 +56,7 @@ impl Exchanges {
         ended: Option<Ended>,
     ) -> PyResult<()> {
         let id = request.id;
-        let mailbox = Arc::clone(&self.mailbox);
-        let mut state = State { ticket: Some(Ticket::new(&mailbox)), ..State::default() };
-        if let Some(how) = ended {
-            state.note_end(how);
-        }
-        let exchange = Py::new(py, Exchange { request, mailbox, state: Mutex::new(state) })?;
-        lock(&self.open).insert(id, exchange.clone_ref(py));
+        let exchange = self.open(py, request, ended)?;
         let hook = hook.bind(py);
         let started = match argument {
             Some((argument, context)) => hook.call1((exchange, argument, context)),

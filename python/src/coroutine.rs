@@ -17,6 +17,7 @@ use crate::mailbox::{Mailbox, Ticket, lock};
 use crate::plan::{Further, Plan};
 use crate::reply::{Reply, ResponseTypes, Within};
 use crate::request::Retained;
+use crate::stage::Stage;
 
 /// A task or job, and what answers when it is done.
 type Suspended = (Py<PyAny>, Py<Completion>);
@@ -30,9 +31,9 @@ pub fn context_of(task: Option<&Bound<'_, PyAny>>) -> Option<Py<PyAny>> {
 #[derive(Default)]
 pub struct Outstanding {
     /// Those that the app's own ASGI call answers.
-    pub exchanges: Exchanges,
+    pub exchanges: Arc<Exchanges>,
     /// What is due when answers have left.
-    pub afterwards: Afterwards,
+    pub afterwards: Arc<Afterwards>,
     /// asyncio itself holds a task weakly: one that waits for something that only it knows would be collected.
     suspended: Mutex<HashMap<RequestId, Suspended>>,
 }
@@ -51,19 +52,6 @@ impl Outstanding {
     /// It is over.
     fn resume(&self, id: RequestId) -> Option<Suspended> {
         lock(&self.suspended).remove(&id)
-    }
-
-    /// Has this done when the answer to a request has left, which was handed over or is about to be before the worker turns again:
-    /// `background` (tasks), then `end`, as [`After`] says. `context`: the request's; None is a copy of the worker's.
-    pub fn follow_up(
-        &self,
-        request: Arc<Retained>,
-        context: Option<Py<PyAny>>,
-        background: Option<Py<PyAny>>,
-        end: Option<Py<PyAny>>,
-    ) {
-        let ticket = Ticket::new(self.mailbox());
-        self.afterwards.add(After { request, background, end, context, ticket });
     }
 
     /// The peer has ended its side, or gone.
@@ -121,6 +109,8 @@ pub struct Call {
     pub tasks: Option<Py<PyAny>>,
     /// What its peer has done meanwhile.
     pub ended: Option<Ended>,
+    /// By what the function itself has its answer sent, if it does.
+    pub stage: Option<Py<Stage>>,
 }
 
 impl Completion {
@@ -167,9 +157,16 @@ impl Call {
         result: PyResult<Bound<'py, PyAny>>,
         task: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<()> {
-        let Self { plan, around, types, hooks, outstanding, ticket, request, injected, tasks, ended } = self;
-        drop(ticket);
+        let Self { plan, around, types, hooks, outstanding, ticket, request, injected, tasks, ended, stage } = self;
         drop(outstanding.resume(request.id));
+        let result = match stage {
+            None => result,
+            Some(stage) => match stage.get().end(py, result, context_of(task))? {
+                None => return Ok(()),
+                Some(error) => Err(error),
+            },
+        };
+        drop(ticket);
         let mut body = Vec::new();
         let further = Further {
             response: injected.map(|injected| injected.into_bound(py)),
@@ -187,7 +184,8 @@ impl Call {
         };
         outstanding.mailbox().push(request.id, part);
         if background.is_some() {
-            outstanding.follow_up(request, context_of(task), background, None);
+            let ticket = Ticket::new(outstanding.mailbox());
+            outstanding.afterwards.add(After { request, background, end: None, context: context_of(task), ticket });
         }
         Ok(())
     }

@@ -43,6 +43,17 @@ impl Running {
         self.set_running.bind(py).call1((event_loop,)).map(|_| ())
     }
 
+    /// The context of the task that runs; None: there is none.
+    pub fn context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let event_loop = self.event_loop.bind(py);
+        let task = self.swap_task.bind(py).call1((event_loop, py.None()))?;
+        self.swap_task.bind(py).call1((event_loop, &task))?;
+        if task.is_none() {
+            return Ok(None);
+        }
+        task.call_method0(pyo3::intern!(py, "get_context")).map(|context| Some(context.unbind()))
+    }
+
     /// A fresh future of the loop.
     pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.event_loop.bind(py).call_method0(pyo3::intern!(py, "create_future"))

@@ -17,7 +17,7 @@ use crate::asgi::Exchange;
 use crate::calls::Calls;
 use crate::coroutine::Outstanding;
 use crate::event_loop::AsyncioLoop;
-use crate::handler::PythonHandler;
+use crate::handling::PythonHandler;
 use crate::hooks::Hooks;
 use crate::interpreter::EnteredContext;
 use crate::subject::{Role, Standings};
@@ -34,13 +34,8 @@ pub fn follow_up(py: Python<'_>, handler: &mut PythonHandler, standings: &mut St
     handler.publisher.leave();
 }
 
-/// What has to be awaited.
-enum Left<'py> {
-    /// A task, and those that follow it if it is one of several.
-    Tasks(Bound<'py, PyAny>, Option<Bound<'py, PyIterator>>),
-    /// The rest of the end.
-    End(Bound<'py, PyAny>),
-}
+/// What has to be awaited: a task, and those that follow it if it is one of several.
+type Left<'py> = (Bound<'py, PyAny>, Option<Bound<'py, PyIterator>>);
 
 /// Does what is due.
 struct Doing<'a> {
@@ -55,15 +50,9 @@ struct Doing<'a> {
 impl Doing<'_> {
     /// All that is due after one answer.
     fn run(&mut self, py: Python<'_>, after: After) {
-        let left = match self.run_tasks(py, &after) {
-            Ok(Some(left)) => Ok(Some(left)),
-            Ok(None) => self.end(py, &after, None),
-            Err(error) => self.end(py, &after, Some(error)),
-        };
-        let told = match left {
-            Ok(None) => return,
+        let told = match self.run_tasks(py, &after) {
             Ok(Some(left)) => self.go_on(py, after, left),
-            Err(error) => self.report(py, after, &error),
+            done => self.end(py, after, done.err()),
         };
         if let Err(error) = told {
             // Our own Python failed, not the app's, whose errors the hooks log.
@@ -79,14 +68,14 @@ impl Doing<'_> {
         let is_several = self.types.several.iter().any(|several| class.is(several.bind(py)));
         if !self.types.are_stock(py) || !is_several {
             let is_done = self.types.are_stock(py) && self.run_task(after, background)?;
-            return Ok((!is_done).then(|| Left::Tasks(background.clone(), None)));
+            return Ok((!is_done).then(|| (background.clone(), None)));
         }
         // Further ones may be added meanwhile: the iterator of a list sees them.
         let mut tasks = background.getattr(intern!(py, "tasks"))?.try_iter()?;
         while let Some(task) = tasks.next() {
             let task = task?;
             if !self.run_task(after, &task)? {
-                return Ok(Some(Left::Tasks(task, Some(tasks))));
+                return Ok(Some((task, Some(tasks))));
             }
         }
         Ok(None)
@@ -118,15 +107,17 @@ impl Doing<'_> {
         Ok(true)
     }
 
-    /// Ends the request.
-    fn end<'py>(&mut self, py: Python<'py>, after: &After, error: Option<PyErr>) -> PyResult<Option<Left<'py>>> {
-        let Some(end) = &after.end else { return error.map_or(Ok(None), Err) };
-        self.asyncio.show(py)?;
-        let context = after.context.as_ref().map(|context| context.bind(py).clone());
-        let _entered = context.map(EnteredContext::enter).transpose()?;
-        let raised: Option<Py<PyBaseException>> = error.map(|error| error.into_value(py));
-        let left = end.bind(py).call1((raised,))?;
-        Ok((!left.is_none()).then_some(Left::End(left)))
+    /// They are done, or have raised this.
+    fn end(&mut self, py: Python<'_>, after: After, error: Option<PyErr>) -> PyResult<()> {
+        match (&after.end, error) {
+            (None, None) => Ok(()),
+            (None, Some(error)) => self.report(py, after, &error),
+            (Some(end), error) => {
+                self.asyncio.show(py)?;
+                let raised: Option<Py<PyBaseException>> = error.map(|error| error.into_value(py));
+                end.bind(py).call1((raised,)).map(|_| ())
+            }
+        }
     }
 
     /// What has to be awaited is, in a task of the request's own.
@@ -134,12 +125,8 @@ impl Doing<'_> {
         self.asyncio.show(py)?;
         let After { request, end, context, ticket, .. } = after;
         let exchange = Py::new(py, Exchange::after_answer(request, self.outstanding.mailbox(), ticket))?;
-        let hook = self.hooks.after.bind(py);
-        match left {
-            Left::Tasks(first, rest) => hook.call1((exchange, context, first, rest, end, py.None())),
-            Left::End(left) => hook.call1((exchange, context, py.None(), py.None(), py.None(), left)),
-        }
-        .map(|_| ())
+        let (first, rest) = left;
+        self.hooks.after.bind(py).call1((exchange, context, first, rest, end)).map(|_| ())
     }
 
     /// It failed: the app's exception handlers are asked, which cannot answer any more, and the log is told.

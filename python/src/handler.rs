@@ -5,7 +5,7 @@
 //! Nothing here waits: a coroutine that suspends is left to `coroutine.rs`, a function that waits to a thread (`job.rs`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,145 +15,19 @@ use turboapi_core::layers::{Entered, Whole};
 use turboapi_core::request::{Request, RequestId};
 use turboapi_core::router::Match;
 
-use crate::calls::Calls;
-use crate::coroutine::{Call, Completion, Outstanding, context_of};
-use crate::event_loop::AsyncioLoop;
-use crate::hooks::{Hook, Hooks};
-use crate::interpreter::Arguments;
+use crate::after::After;
+use crate::coroutine::{Call, Completion, context_of};
+use crate::handling::PythonHandler;
+use crate::hooks::Hook;
 use crate::invalid::Unfit;
-use crate::job::{Returns, Waiter};
-use crate::layers::{Around, Layers};
+use crate::job::Waiter;
 use crate::leaf::{Matched, Parts};
 use crate::mailbox::Ticket;
-use crate::notices::{Notice, Notices};
+use crate::notices::Notice;
 use crate::plan::{Further, Plan};
-use crate::reply::{Reply, ResponseTypes, Within, bound_scratch};
+use crate::reply::{Reply, Within, bound_scratch};
 use crate::request::Retained;
-use crate::table::Route;
-use crate::task::TaskTypes;
-use crate::watchdog::Publisher;
-
-/// Calls Python for one worker's requests.
-pub struct PythonHandler {
-    /// By `RouteId`.
-    pub routes: Vec<Route>,
-    /// The app's middleware that runs here; none: the app has none, or none of its routes is native because of it.
-    pub layers: Option<Arc<Layers>>,
-    /// What the answer to the request that is being dealt with has to go out through.
-    pub around: Option<Around>,
-    /// Python's part.
-    pub hooks: Arc<Hooks>,
-    /// What Python has begun and not ended.
-    pub outstanding: Arc<Outstanding>,
-    /// Starlette's classes.
-    pub types: Arc<ResponseTypes>,
-    /// The same, of background tasks.
-    pub task_types: TaskTypes,
-    /// The worker's loop.
-    pub asyncio: AsyncioLoop,
-    /// Calls of functions, on this thread and others.
-    pub calls: Arc<Calls>,
-    /// Requests that Python may have begun and not ended, with those whose peer has gone.
-    pub open_max: usize,
-    /// Tells the watchdog what runs.
-    pub publisher: Publisher,
-    /// Requests that were refused because of it, and not yet counted by the worker.
-    pub overloads_count: u64,
-    /// When the last call of Python began, if the last request came to one.
-    called_at: Option<Instant>,
-    /// What exchanges have to be told when the connections have been dealt with.
-    notices: Notices,
-    arguments: Arguments,
-    scratch: Vec<u8>,
-}
-
-impl PythonHandler {
-    /// Everything at its start.
-    pub fn new(
-        hooks: Arc<Hooks>,
-        (types, task_types): (ResponseTypes, TaskTypes),
-        asyncio: AsyncioLoop,
-        returns: Arc<Returns>,
-        inline_budget: Duration,
-    ) -> Self {
-        let calls = Calls { hooks: Arc::clone(&hooks), returns, inline_budget };
-        Self {
-            routes: Vec::new(),
-            layers: None,
-            around: None,
-            hooks,
-            outstanding: Arc::default(),
-            types: Arc::new(types),
-            task_types,
-            asyncio,
-            calls: Arc::new(calls),
-            open_max: usize::MAX,
-            publisher: Publisher::default(),
-            overloads_count: 0,
-            called_at: None,
-            notices: Notices::default(),
-            arguments: Arguments::default(),
-            scratch: Vec::new(),
-        }
-    }
-
-    /// Gives the plans' parts what they call by.
-    pub fn bind_parts(&self) {
-        for part in self.routes.iter().flat_map(|route| &route.parts) {
-            part.get().bind(&self.calls, &self.asyncio.running());
-        }
-    }
-
-    /// Tells exchanges what has happened to their connections. Runs Python.
-    pub fn deliver(&mut self, py: Python<'_>) {
-        self.notices.deliver(py, &mut self.asyncio, &self.outstanding);
-    }
-
-    /// Answers by what threads have brought back. Runs Python.
-    pub fn take_returns(&mut self, py: Python<'_>) {
-        if !self.calls.returns.awaits_any() {
-            return;
-        }
-        let jobs = self.calls.returns.take();
-        if jobs.is_empty() {
-            return;
-        }
-        // First the next ones, so that threads have something to do meanwhile.
-        let limited_count = jobs.iter().filter(|job| job.get().is_limited()).count();
-        let counts = (limited_count, jobs.len() - limited_count);
-        let told = self.asyncio.show(py).and_then(|()| self.hooks.returned.bind(py).call1(counts));
-        if let Err(error) = told {
-            error.write_unraisable(py, None);
-        }
-        for job in &jobs {
-            let job = job.get();
-            let subject = job.subject();
-            if let Some(seen) = job.seen() {
-                self.calls.note_return(py, &subject.standing, &seen, || subject.label.clone());
-            }
-            if let Err(error) = job.finish(py) {
-                error.write_unraisable(py, None);
-            }
-        }
-    }
-
-    fn start_clock(&mut self) -> Instant {
-        *self.called_at.insert(Instant::now())
-    }
-
-    /// The peer of an answer has gone: what makes the answer need not go on.
-    pub fn notice_gone(&mut self, id: RequestId) {
-        self.notices.push(id, Notice::Ended(Ended::Gone));
-    }
-
-    /// An answer did not keep to what it had promised, and its connection was cut.
-    pub fn report(&mut self, py: Python<'_>, id: RequestId, problem: &str) {
-        if let Err(error) = self.hooks.broken.bind(py).call1((problem,)) {
-            error.write_unraisable(py, None);
-        }
-        self.notice_gone(id);
-    }
-}
+use crate::stage::{self, Stage};
 
 /// The handler while this thread is attached to the interpreter.
 pub struct Attached<'a, 'py> {
@@ -260,7 +134,13 @@ impl<'py> Attached<'_, 'py> {
         let mut begun = Begun::default();
         match self.begin(plan, request, &mut begun).transpose() {
             Some(result) => self.answer_with(plan, result, &begun, request, answer),
-            None => Outcome::Later,
+            None => match begun.stage.and_then(|stage| stage.get().leave_call()) {
+                Some((reply, json)) => {
+                    self.handler.scratch = json;
+                    self.give(reply, None, request, answer)
+                }
+                None => Outcome::Later,
+            },
         }
     }
 
@@ -285,6 +165,11 @@ impl<'py> Attached<'_, 'py> {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         begun.further = plan.make_further(self.py)?;
         begun.further.push_to(&mut self.handler.arguments);
+        if plan.is_staged {
+            let stage = Bound::new(self.py, self.stage(plan, request, &begun.further))?;
+            self.handler.arguments.push(stage.clone().into_any());
+            begun.stage = Some(stage);
+        }
         if plan.is_coroutine {
             self.start_coroutine(plan, request, begun)
         } else if plan.subject.standing.is_on_worker() {
@@ -351,7 +236,9 @@ impl<'py> Attached<'_, 'py> {
         let coroutine = self.handler.arguments.call(plan.endpoint.bind(py), plan.names(py))?;
         let task = begun.task.insert(self.handler.asyncio.start_task(&coroutine)?).clone();
         if task.call_method0(intern!(py, "done"))?.is_truthy()? {
-            return task.call_method0(intern!(py, "result")).map(Some);
+            let result = task.call_method0(intern!(py, "result"));
+            let Some(stage) = &begun.stage else { return result.map(Some) };
+            return stage.get().end(py, result, context_of(Some(&task)))?.map_or(Ok(None), Err);
         }
         let done = Bound::new(py, self.completion(plan, request, begun))?;
         task.call_method1(intern!(py, "add_done_callback"), (&done,))?;
@@ -359,9 +246,26 @@ impl<'py> Attached<'_, 'py> {
         Ok(None)
     }
 
+    fn stage(&mut self, plan: &Arc<Plan>, request: &Request<'_>, further: &Further<'py>) -> Stage {
+        let handler = &self.handler;
+        Stage::new(stage::Parts {
+            plan: Arc::clone(plan),
+            around: handler.around.clone(),
+            types: Arc::clone(&handler.types),
+            hooks: Arc::clone(&handler.hooks),
+            exchanges: Arc::clone(&handler.outstanding.exchanges),
+            afterwards: Arc::clone(&handler.outstanding.afterwards),
+            running: handler.asyncio.running(),
+            request: Arc::new(Retained::new(request)),
+            injected: further.response.as_ref().map(|injected| injected.clone().unbind()),
+            tasks: further.tasks.as_ref().map(|tasks| tasks.clone().unbind()),
+        })
+    }
+
     fn completion(&mut self, plan: &Arc<Plan>, request: &Request<'_>, begun: &Begun<'py>) -> Completion {
         let around = self.handler.around.take();
         let handler = &self.handler;
+        let known = begun.stage.as_ref().map(|stage| Arc::clone(stage.get().request()));
         Completion::new(Call {
             plan: Arc::clone(plan),
             around,
@@ -369,10 +273,11 @@ impl<'py> Attached<'_, 'py> {
             hooks: Arc::clone(&handler.hooks),
             outstanding: Arc::clone(&handler.outstanding),
             ticket: Ticket::new(handler.outstanding.mailbox()),
-            request: Arc::new(Retained::new(request)),
+            request: known.unwrap_or_else(|| Arc::new(Retained::new(request))),
             injected: begun.further.response.as_ref().map(|injected| injected.clone().unbind()),
             tasks: begun.further.tasks.as_ref().map(|tasks| tasks.clone().unbind()),
             ended: None,
+            stage: begun.stage.as_ref().map(|stage| stage.clone().unbind()),
         })
     }
 
@@ -390,8 +295,9 @@ impl<'py> Attached<'_, 'py> {
         let (reply, background) = Reply::new(around, types, hooks, *py, result, &begun.further, scratch);
         let outcome = self.give(reply, begun.task.as_ref(), request, answer);
         if background.is_some() {
-            let context = context_of(begun.task.as_ref());
-            self.handler.outstanding.follow_up(Arc::new(Retained::new(request)), context, background, None);
+            let (outstanding, context) = (&self.handler.outstanding, context_of(begun.task.as_ref()));
+            let (request, ticket) = (Arc::new(Retained::new(request)), Ticket::new(outstanding.mailbox()));
+            outstanding.afterwards.add(After { request, background, end: None, context, ticket });
         }
         outcome
     }
@@ -478,6 +384,8 @@ struct Begun<'py> {
     task: Option<Bound<'py, PyAny>>,
     /// Arguments by which the function may say more of its answer.
     further: Further<'py>,
+    /// By what it sends its answer itself.
+    stage: Option<Bound<'py, Stage>>,
 }
 
 fn outcome_of(py: Python<'_>, started: PyResult<()>) -> Outcome {

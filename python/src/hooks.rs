@@ -16,10 +16,14 @@ pub struct Hooks {
     pub stack: Py<PyAny>,
     /// `respond(exchange, response, context)`: starts a response object's ASGI call.
     pub respond: Py<PyAny>,
+    /// `send(exchange, response)`: a coroutine that is a response object's ASGI call.
+    pub send: Py<PyAny>,
+    /// `finish(exchange)`: whoever had to answer has returned.
+    pub finish: Py<PyAny>,
     /// `raised(exchange, exception, context)`: starts what the app does about an exception of a handler.
     pub raised: Py<PyAny>,
-    /// `after(exchange, context, first, rest, end, pending)`: awaits what is due after an answer (`after.rs`): the task `first` and those
-    /// of the iterator `rest`, then what `end(exception)` gives; or `pending` alone.
+    /// `after(exchange, context, first, rest, end)`: awaits what is due after an answer (`after.rs`): the task `first` and those of the
+    /// iterator `rest`, and calls `end(exception)` then.
     pub after: Py<PyAny>,
     /// `by_standing(background)`: the same background tasks, of which plain functions run by their standing.
     pub by_standing: Py<PyAny>,
@@ -126,6 +130,8 @@ impl Hooks {
             app: hook("app")?,
             stack: hook("stack")?,
             respond: hook("respond")?,
+            send: hook("send")?,
+            finish: hook("finish")?,
             raised: hook("raised")?,
             after: hook("after")?,
             by_standing: hook("by_standing")?,

@@ -155,10 +155,9 @@ impl Plan {
         self.reads_body() && !self.is_for_leaf()
     }
 
-    /// Whether it needs more than the request as Rust has it: what stands around it, a `Request`, somebody who sends its answer, or the
-    /// request's own task.
+    /// Whether it needs more than the request as Rust has it: what stands around it, a `Request`, or the request's own task.
     pub fn is_for_leaf(&self) -> bool {
-        self.place.is_within_stack || self.takes_connection || self.is_staged || self.runs_app_code
+        self.place.is_within_stack || self.takes_connection || self.runs_app_code
     }
 
     /// What of its arguments is to be filled in by the function, empty.

@@ -56,11 +56,7 @@ impl Reply {
         further: &Further<'py>,
         scratch: &mut Vec<u8>,
     ) -> (Self, Option<Py<PyAny>>) {
-        let made = result.and_then(|value| Made::new(plan, types, &value, within, further, scratch));
-        let replied = made.and_then(|made| match made {
-            Made::Json => Ok((Self::Json { status: plan.status }, further.due()?.map(Bound::unbind))),
-            Made::Response(response) => from_response(types, &response),
-        });
+        let replied = result.and_then(|value| Self::of_value(plan, types, &value, within, further, scratch));
         let (reply, background) = match replied {
             Ok(replied) => replied,
             Err(exception) => (from_exception(types, hooks, py, exception), None),
@@ -68,6 +64,24 @@ impl Reply {
         match around {
             None => (reply, background),
             Some(around) => reply.leave(around, types, py, scratch, background),
+        }
+    }
+
+    /// Makes it of a value alone, and not through the app's layers.
+    ///
+    /// # Errors
+    /// What FastAPI would have raised.
+    pub fn of_value<'py>(
+        plan: &Plan,
+        types: &ResponseTypes,
+        value: &Bound<'py, PyAny>,
+        within: Within<'_, 'py>,
+        further: &Further<'py>,
+        scratch: &mut Vec<u8>,
+    ) -> PyResult<(Self, Option<Py<PyAny>>)> {
+        match Made::new(plan, types, value, within, further, scratch)? {
+            Made::Json => Ok((Self::Json { status: plan.status }, further.due()?.map(Bound::unbind))),
+            Made::Response(response) => from_response(types, &response),
         }
     }
 
@@ -98,7 +112,7 @@ impl Reply {
     }
 
     /// Out through the layers. Those of the app's own middleware have what a hook answers for.
-    fn leave(
+    pub fn leave(
         self,
         around: &Around,
         types: &ResponseTypes,

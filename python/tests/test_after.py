@@ -9,7 +9,7 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import fastapi
@@ -399,31 +399,72 @@ def test_a_cancelled_task_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == ["WARNING"]
 
 
-@pytest.mark.parametrize("awaits", [False, True])
-@pytest.mark.parametrize("fails", ["", "task", "end"])
-def test_what_ends_a_request_comes_after_its_tasks(fails: str, awaits: bool) -> None:
-    """Whatever became of them; and what it raises is what is reported."""
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_goes_on_after_tasks_is_told_what_became_of_them(fails: bool) -> None:
     noted: list[str] = []
 
     async def task(name: str) -> None:
         noted.append(name)
-        if name == fails:
+        if fails:
             raise ValueError(name)
 
-    def end(error: BaseException | None) -> Any:
-        noted.append(f"end {error}")
-        if awaits:
-            return task("end")
-        if fails == "end":
-            raise ValueError("end")
-        return None
-
     background = Background(None, None, None)  # type: ignore[arg-type]
-    raised = None
-    try:
-        asyncio.run(background.after(BackgroundTask(task, "task"), iter([BackgroundTask(task, "other")]), end))
-    except ValueError as error:
-        raised = str(error)
-    tasks = ["task", "end task"] if fails == "task" else ["task", "other", "end None"]
-    assert noted == tasks + ["end"] * awaits
-    assert raised == ("end" if fails == "end" else None)
+    tasks = BackgroundTask(task, "task"), iter([BackgroundTask(task, "other")])
+    asyncio.run(background.after(*tasks, lambda error: noted.append(f"end {error}")))
+    assert noted == (["task", "end task"] if fails else ["task", "other", "end None"])
+
+
+@pytest.mark.parametrize("suspends", [False, True])
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_an_answer_does_not_wait_for_what_blocks_after_it(kind: str, suspends: bool) -> None:
+    """The end of a dependency that holds the worker's own thread, or waits in another."""
+    app, may_end, ended = FastAPI(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        assert may_end.wait(20)
+        ended.set()
+
+    def plain() -> Iterator[int]:
+        yield 1
+        wait()
+
+    async def asynchronous() -> AsyncIterator[int]:
+        if suspends:
+            await asyncio.sleep(0.01)
+        yield 1
+        wait()
+
+    @app.get("/")
+    async def endpoint(value: int = Depends(plain if kind == "def" else asynchronous)) -> int:
+        if suspends:
+            await asyncio.sleep(0.01)
+        return value
+
+    assert all(entry.native for entry in compile_app(app) if entry.template == "/")
+    with TestServer(app) as server:
+        connection = Connection(("127.0.0.1", server.port))
+        assert connection.ask(request("GET", "/")).body == b"1"
+        assert not ended.is_set()
+        may_end.set()
+        assert ended.wait(20)
+        connection.close()
+
+
+def test_what_fails_after_an_answer_is_logged_once_and_the_next_request_is_answered(caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+
+    async def fails() -> AsyncIterator[int]:
+        yield 1
+        raise ValueError("after the answer")
+
+    @app.get("/")
+    async def endpoint(value: int = Depends(fails)) -> int:
+        return value
+
+    with TestServer(app) as server:
+        connection = Connection(("127.0.0.1", server.port))
+        for _ in range(3):
+            assert connection.ask(request("GET", "/")).body == b"1"
+        connection.close()
+    assert [str(error) for error in server.exceptions] == ["after the answer"] * 3
+    assert sum("raised ValueError" in record.getMessage() for record in caplog.records) == 3

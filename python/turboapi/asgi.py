@@ -96,6 +96,26 @@ class Gateway:
             matched.remember(scope)
         self.begin(self._run(app, scope, exchange), context)
 
+    async def call(self, app: AsgiApp, exchange: Exchange, **further: Any) -> None:
+        """Calls an app for this request, within a task that answers it. Whatever it raises is raised here.
+
+        Args:
+            further: what else is in the scope.
+        """
+        await self._call(app, self._scope(exchange, further), exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The app that had to answer has returned."""
+        was_disconnected = exchange.disconnected
+        if not exchange.finish() and not was_disconnected:
+            self.tell_incomplete(exchange)
+
+    def tell_incomplete(self, exchange: Exchange) -> None:
+        """Logs that nobody goes on with an answer."""
+        scope: dict[str, Any] = {}
+        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
+        logger.error("%s %r: the app returned before its answer was complete", scope["method"], scope["path"])
+
     def go_on(self, work: Awaitable[None], exchange: Exchange, context: Context | None, fail: AsgiApp) -> None:
         """Awaits what follows an answer, in a task of the same kind.
 
@@ -132,14 +152,17 @@ class Gateway:
         else:
             exchange.finish()
 
-    async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
+    async def _call(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
         call = Call(exchange)
         try:
-            try:
-                await app(scope, call.receive, call)
-            finally:
-                if call.cut_streams:
-                    await self._close(call.cut_streams, scope)
+            await app(scope, call.receive, call)
+        finally:
+            if call.cut_streams:
+                await self._close(call.cut_streams, scope)
+
+    async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
+        try:
+            await self._call(app, scope, exchange)
         except asyncio.CancelledError as error:
             exchange.finish()
             task = asyncio.current_task()
@@ -155,9 +178,7 @@ class Gateway:
                 raise
             self.report(scope, error)
         else:
-            was_disconnected = exchange.disconnected
-            if not exchange.finish() and not was_disconnected:
-                logger.error("%s %r: the app returned before its answer was complete", scope["method"], scope["path"])
+            self.finish(exchange)
 
     async def _close(self, streams: list[AsyncGeneratorType[Any, Any]], scope: Scope) -> None:
         """Ends generators that were left in their middle. By itself Python does it when they are collected, which may be long after."""

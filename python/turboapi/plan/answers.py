@@ -281,12 +281,12 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] | None = None) 
     return answer
 
 
-def responding(error_app: ASGIApp, response_key: str, inner: ASGIApp | None = None) -> ASGIApp:
-    """Sends the response `scope[response_key]`, by itself or by `inner`; what it raises is for the app's exception handlers."""
+def responding(error_app: ASGIApp, inner: ASGIApp) -> ASGIApp:
+    """Has `inner` answer; what it raises is for the app's exception handlers."""
 
     async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await (inner or scope[response_key])(scope, receive, send)
+            await inner(scope, receive, send)
         except Exception as error:
             scope["turboapi.exception"], scope["turboapi.traceback"] = error, error.__traceback__
             await error_app(scope, receive, send)

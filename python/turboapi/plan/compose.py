@@ -26,7 +26,7 @@ from .anew import IS_KNOWN, Anew, note
 from .arguments import Body, Parameter, place_bodies
 from .deferred import Deferred, defer
 from .dependencies import Node, checks, full_name
-from .ends import SHIELDS, in_threads, returned, shielded
+from .ends import SHIELDS, in_threads, not_awaited, returned, shielded
 from .invalid import Wording
 from .rules import rules
 
@@ -159,6 +159,7 @@ class _Writer:
         #: What the source calls by name.
         self._names: dict[str, Any] = {"copy_context": copy_context, "Job": Job, "returned": returned}
         self._names.update(CancelScope=anyio.CancelScope, AsyncExitStack=AsyncExitStack, SecurityScopes=SecurityScopes)
+        self._names["not_awaited"] = not_awaited
         self._parameters: list[Parameter] = []
         self._given: dict[str, str] = {}
         self._parts: list[Part] = []
@@ -169,6 +170,8 @@ class _Writer:
         self._count = 0
 
     def write(self) -> Composed:
+        if self._is_staged:
+            self._line("is_answered = False")
         if self._has_stacks:
             self._open("async with AsyncExitStack() as requests:")
             if self._is_shielded:
@@ -189,6 +192,10 @@ class _Writer:
             self._line("await respond.send(response)")
         else:
             self._line(f"await respond.send(respond.make({value}))")
+        if self._is_staged:
+            self._line("is_answered = True")
+            self._depth = 1
+            self._line("if not is_answered: raise not_awaited()")
         return self._made()
 
     def _made(self) -> Composed:

@@ -6,14 +6,16 @@ Not here: that source (compose.py), where a plain function is called (python/src
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any
 
 import anyio
+import fastapi.routing
 from anyio.lowlevel import checkpoint_if_cancelled
 from fastapi import concurrency
+from fastapi.exceptions import FastAPIError
 
 from .._core import Job, Part
 
@@ -86,3 +88,21 @@ def shielded(function: Callable[..., Any]) -> Callable[..., AbstractAsyncContext
         await checkpoint_if_cancelled()
 
     return manage_shielded
+
+
+def _texts(code: CodeType | None) -> Iterator[str]:
+    for constant in () if code is None else code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _texts(constant)
+        elif isinstance(constant, str):
+            yield constant
+
+
+#: What FastAPI says where what was raised has been suppressed, so that there is no answer: its own words, as handlers and logs know them.
+_SAID = _texts(getattr(getattr(fastapi.routing, "request_response", None), "__code__", None))
+_NOT_AWAITED = next((text for text in _SAID if text.startswith("Response not awaited")), "Response not awaited")
+
+
+def not_awaited() -> FastAPIError:
+    """What FastAPI raises where a dependency has suppressed what was raised before the answer was sent whole."""
+    return FastAPIError(_NOT_AWAITED)

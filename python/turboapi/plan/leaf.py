@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from types import CodeType
 from typing import Any, NamedTuple
 
-import fastapi.routing
 from fastapi.exception_handlers import request_validation_exception_handler
-from fastapi.exceptions import FastAPIError, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRouter
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.requests import Request
@@ -25,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._core import Matched
 from .chain import chain
-from .ends import returned
+from .ends import not_awaited, returned
 from .inner_call import InnerCall
 from .raising import Raising, after_begin
 
@@ -135,7 +132,6 @@ async def run(
             if kind != "value":
                 value = await (value if kind == "awaitable" else returned(value))
             if matched.is_staged:
-                stage.check()
                 return
             answer = stage.make(value)
             if exits is not None and (type(answer) is not tuple or answer[3] is not None or exits.are_used()):
@@ -168,19 +164,6 @@ async def run(
     await answer(scope, receive, after_begin(send) if stage is not None and stage.has_started else send)
 
 
-def _texts(code: CodeType | None) -> Iterator[str]:
-    for constant in () if code is None else code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _texts(constant)
-        elif isinstance(constant, str):
-            yield constant
-
-
-#: What FastAPI says where what was raised has been suppressed, so that there is no answer: its own words, as handlers and logs know them.
-_SAID = _texts(getattr(getattr(fastapi.routing, "request_response", None), "__code__", None))
-NOT_AWAITED = next((text for text in _SAID if text.startswith("Response not awaited")), "Response not awaited")
-
-
 class Stage:
     """Sends the answer to one request. What has something to do after that is given it as `respond`.
 
@@ -188,7 +171,7 @@ class Stage:
         within: what `send` is, if it may take an answer whole (`TAKE_WHOLE`).
     """
 
-    __slots__ = ("_matched", "_receive", "_scope", "_send", "_within", "has_started", "is_done", "response", "tasks")
+    __slots__ = ("_matched", "_receive", "_scope", "_send", "_within", "has_started", "response", "tasks")
 
     def __init__(self, matched: Matched, scope: Scope, receive: Receive, send: Send, within: Any) -> None:
         self._matched = matched
@@ -199,7 +182,6 @@ class Stage:
         #: What the function's arguments of these kinds are; None: there is no such argument.
         self.response, self.tasks = matched.make_further()
         self.has_started = False
-        self.is_done = False
 
     def make(self, value: Any) -> Any:
         """What a function's value becomes, as `Matched.answer` has it. Raises what FastAPI raises."""
@@ -218,7 +200,6 @@ class Stage:
                 await self._send({"type": "http.response.body", "body": data})
             if background is not None:
                 await self._matched.by_standing(background)()
-        self.is_done = True
 
     def by(self, send: Send) -> Stage:
         """The same, for an answer that goes out another way."""
@@ -229,11 +210,6 @@ class Stage:
         if message["type"] == "http.response.start":
             self.has_started = True
         await self._send(message)
-
-    def check(self) -> None:
-        """Raises what FastAPI raises where a dependency has swallowed what the endpoint raised."""
-        if not self.is_done:
-            raise FastAPIError(NOT_AWAITED)
 
 
 async def _refuse(matched: Matched, errors: list[Any], stage: Stage, scope: Scope, receive: Receive, send: Send, asks_twice: bool) -> None:
@@ -287,7 +263,7 @@ class _Exits:
                 await response(scope, receive, send)
                 has_answered = True
             if not has_answered:
-                raise FastAPIError(NOT_AWAITED)
+                raise not_awaited()
 
         return app
 

@@ -69,31 +69,28 @@ class Background:
 
     async def after(
         self,
-        first: Callable[[], Awaitable[None]] | None,
+        first: Callable[[], Awaitable[None]],
         rest: Iterator[BackgroundTask] | None,
-        end: Callable[[BaseException | None], Awaitable[None] | None] | None,
+        end: Callable[[BaseException | None], None] | None,
     ) -> None:
         """What is due after an answer that has left, from the first task on that is not called in Rust (python/src/after.rs).
 
         Args:
             first: is called and awaited.
             rest: those that follow it. It sees what is added meanwhile.
-            end: is called whatever became of them, with what they have raised, and what it returns is awaited.
+            end: is called whatever became of them, with what they have raised; that is not raised here, then.
         """
-        raised = None
         try:
-            if first is not None:
-                await (self.by_standing(first))()
+            await (self.by_standing(first))()
             for task in rest or ():
                 await (self.by_standing(task))()
         except BaseException as error:
             if end is None:
                 raise
-            raised = error
-        if end is not None:
-            left = end(raised)
-            if left is not None:
-                await left
+            end(error)
+        else:
+            if end is not None:
+                end(None)
 
     async def run(self, task: BackgroundTask) -> None:
         """Calls the function of a task; what it raises is raised here."""

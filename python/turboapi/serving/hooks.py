@@ -69,7 +69,7 @@ class Hooks:
         self._is_changing = False
         self._watch = None
         self.version = None
-        self._error_app = self._stack = self._respond = self._app
+        self._error_app = self._stack = self._respond = self._send = self._app
         self._handlers = answers.Handlers(None, {}, False)
         self.layers = []
         if isinstance(self._app, Starlette):
@@ -90,10 +90,11 @@ class Hooks:
         self.layers = routes.compile_layers(self._app, self._gateway.root_path)
         if self.layers:
             self._error_app = answers.error_app(self._app, functools.partial(layers.around, self._app))
-            self._respond = answers.responding(self._error_app, layers.RESPONSE_KEY, layers.around(self._app, layers.respond))
+            self._send = layers.around(self._app, layers.respond)
         else:
             self._error_app = answers.error_app(self._app)
-            self._respond = answers.responding(self._error_app, layers.RESPONSE_KEY)
+            self._send = layers.respond
+        self._respond = answers.responding(self._error_app, self._send)
         self._handlers = answers.handlers_of(self._app)
         self.answers_unmatched = answers.http_exception_is_plain(self._app)
         self.redirect_slashes = self._app.router.redirect_slashes
@@ -115,10 +116,18 @@ class Hooks:
             response = self._background.taken_over(response)
             self._gateway.start(self._respond, exchange, context, **{layers.RESPONSE_KEY: response})
 
-    def after(self, exchange: _core.Exchange, context: Context | None, first: Any, rest: Any, end: Any, pending: Any) -> None:
-        """What is due after an answer has to be awaited: `Background.after`, or `pending` alone."""
-        work = self._background.after(first, rest, end) if pending is None else pending
-        self._gateway.go_on(work, exchange, context, self._error_app)
+    async def send(self, exchange: _core.Exchange, response: Any) -> None:
+        """A response's ASGI call, within the function that has made it: what it raises is raised there."""
+        response = self._background.taken_over(response)
+        await self._gateway.call(self._send, exchange, **{layers.RESPONSE_KEY: response})
+
+    def finish(self, exchange: _core.Exchange) -> None:
+        """Whoever had to answer has returned."""
+        self._gateway.finish(exchange)
+
+    def after(self, exchange: _core.Exchange, context: Context | None, first: Any, rest: Any, end: Any) -> None:
+        """What is due after an answer has to be awaited: `Background.after`."""
+        self._gateway.go_on(self._background.after(first, rest, end), exchange, context, self._error_app)
 
     def raised(self, exchange: _core.Exchange, exception: BaseException, context: Context | None) -> None:
         """A native handler raised: the app's exception handlers have it."""

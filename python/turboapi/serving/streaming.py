@@ -10,7 +10,6 @@ Source: starlette/responses.py, StreamingResponse
 """
 
 import asyncio
-import logging
 from contextvars import Context, copy_context
 from types import AsyncGeneratorType
 from typing import Any
@@ -24,8 +23,6 @@ from ..asgi import DROPPED_AT_ONCE_MAX, DROPPED_MAX, TASK_NAME, AsgiApp, ClientD
 from ..plan import scopes
 from ..plan.answers import HAS_BEGUN
 from .background import Background
-
-logger = logging.getLogger("turboapi")
 
 #: What we stand in for, by name: a library that watches an app may put its own in the place of one of them.
 STOCK = {name: getattr(StreamingResponse, name, None) for name in ("__call__", "stream_response", "listen_for_disconnect")}
@@ -131,9 +128,7 @@ class Stream:
             self._exchange.finish()
             raise
         if not self._is_cut:  # nobody cancelled this: the generator raised it
-            scope: dict[str, Any] = {}
-            self._exchange.fill(scope, "", b"", [])
-            logger.error("%s %r: the app returned before its answer was complete", scope["method"], scope["path"])
+            self._gateway.tell_incomplete(self._exchange)
         self._go_on()
 
     def _task_is_cancelled(self) -> bool:
