@@ -96,9 +96,10 @@ fn watcher(py: Python<'_>) -> PyResult<c_int> {
     Ok(*WATCHER.get_or_init(|| watcher))
 }
 
-/// `PyDict_WatchEvent`: an entry is about to be added, changed or deleted. What comes behind concerns the dict as a whole.
+/// `PyDict_WatchEvent`: an entry is about to be added, changed or deleted; the dict is to become a copy of another. Behind these come the
+/// two by which an object ends: the collector clears its dict, or it is freed. An app that has gone is no change of those that are served.
 const ENTRY_EVENTS: std::ops::RangeInclusive<c_int> = 0..=2;
-const DEALLOCATED: c_int = 5;
+const CLONED: c_int = 3;
 
 /// Called within the change of a dict, whose lock is held: touches no Python object.
 extern "C" fn note_event(
@@ -111,7 +112,7 @@ extern "C" fn note_event(
     let concerns = if ENTRY_EVENTS.contains(&event) {
         NAMES_KNOWN.get().is_some_and(|names| names.contains(&(name as usize)))
     } else {
-        event != DEALLOCATED
+        event == CLONED
     };
     if concerns {
         note_change();

@@ -440,7 +440,6 @@ def test_an_answer_does_not_wait_for_what_blocks_after_it(kind: str, suspends: b
             await asyncio.sleep(0.01)
         return value
 
-    assert all(entry.native for entry in compile_app(app) if entry.template == "/")
     with TestServer(app) as server:
         connection = Connection(("127.0.0.1", server.port))
         assert connection.ask(request("GET", "/")).body == b"1"
@@ -448,6 +447,7 @@ def test_an_answer_does_not_wait_for_what_blocks_after_it(kind: str, suspends: b
         may_end.set()
         assert ended.wait(20)
         connection.close()
+    assert all(entry.native for entry in compile_app(app))
 
 
 def test_what_fails_after_an_answer_is_logged_once_and_the_next_request_is_answered(caplog: pytest.LogCaptureFixture) -> None:
