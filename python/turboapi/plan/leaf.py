@@ -121,7 +121,8 @@ async def run(
     stage = None
     try:
         if matched.takes_connection:
-            connection = await _request(scope, receive, send, reader)
+            # PERF: without the coroutine, for most.
+            connection = Request(scope, receive, send) if reader is None else await _request(scope, receive, send, reader)
         stage = Stage(matched, scope, receive, send, within)
         if matched.takes_connection and not matched.is_staged:
             exits = _Exits(scope, has_router=asks_twice)
@@ -232,22 +233,44 @@ def _answers_invalid(scope: Scope) -> bool:
     return handlers[0].get(RequestValidationError) is request_validation_exception_handler
 
 
+class _ExitStack(AsyncExitStack):
+    """Without its queue until somebody puts something into it.
+
+    PERF: three of these take 0.3 µs, of AsyncExitStack 1.2.
+    """
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "_exit_callbacks":
+            raise AttributeError(name)
+        super().__init__()
+        return self._exit_callbacks  # type: ignore[attr-defined]
+
+
+_ExitStack.__name__ = AsyncExitStack.__name__  # for logs
+
+
 class _Exits:
     """FastAPI's exit stacks, in the scope for whoever has the request. Most of the time nobody puts anything into them.
 
-    PERF: to make two takes 1.1 µs, to enter and leave them 4.6, on a busy machine.
+    PERF: to enter and leave two takes 4.6 µs, on a busy machine.
     """
 
+    __slots__ = ("_function", "_request", "_router")
+
     def __init__(self, scope: Scope, *, has_router: bool) -> None:
-        self._function = scope["fastapi_function_astack"] = AsyncExitStack()
-        self._request = scope["fastapi_inner_astack"] = AsyncExitStack()
+        self._function = scope["fastapi_function_astack"] = _ExitStack()
+        self._request = scope["fastapi_inner_astack"] = _ExitStack()
         self._router = None
         if has_router:
-            self._router = scope[EXITS_KEY] = AsyncExitStack()
+            self._router = scope[EXITS_KEY] = _ExitStack()
 
     def are_used(self) -> bool:
-        """Whether there is something in one of them."""
-        return any(exits._exit_callbacks for exits in (self._function, self._request, self._router) if exits is not None)  # type: ignore[attr-defined]
+        """Whether anybody may have put something into one of them."""
+        router = self._router
+        return bool(self._function.__dict__ or self._request.__dict__ or (router is not None and router.__dict__))
 
     def around(self, answer: Any) -> ASGIApp:
         """Gives the answer, or raises, within them, as FastAPI's `request_response` does."""
