@@ -102,7 +102,12 @@ class Gateway:
         Args:
             further: what else is in the scope.
         """
-        await self._call(app, self._scope(exchange, further), exchange)
+        scope, call = self._scope(exchange, further), Call(exchange)
+        try:
+            await app(scope, call.receive, call)
+        finally:
+            if call.cut_streams:
+                await self._close(call.cut_streams, scope)
 
     def finish(self, exchange: Exchange) -> None:
         """The app that had to answer has returned."""
@@ -152,17 +157,15 @@ class Gateway:
         else:
             exchange.finish()
 
-    async def _call(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
+    async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
         call = Call(exchange)
         try:
-            await app(scope, call.receive, call)
-        finally:
-            if call.cut_streams:
-                await self._close(call.cut_streams, scope)
-
-    async def _run(self, app: AsgiApp, scope: Scope, exchange: Exchange) -> None:
-        try:
-            await self._call(app, scope, exchange)
+            # PERF: not by `call`, whose coroutine each message would pass.
+            try:
+                await app(scope, call.receive, call)
+            finally:
+                if call.cut_streams:
+                    await self._close(call.cut_streams, scope)
         except asyncio.CancelledError as error:
             exchange.finish()
             task = asyncio.current_task()
