@@ -69,7 +69,7 @@ impl Matched {
 
 #[pymethods]
 impl Matched {
-    /// Remembers what a scope is made of, before anybody else has it.
+    /// Remembers what a scope is made of, before anybody else has it. Not called if nobody else will before `call`.
     fn remember(&self, scope: &Bound<'_, PyDict>) -> PyResult<()> {
         let py = scope.py();
         let scope = scope.as_any();
@@ -122,6 +122,12 @@ impl Matched {
             && self.is_root_path(scope, root_path.bind(py))?
             // What stands in the way has found parameters of its own.
             && has_no_parameters)
+    }
+
+    /// Whether the route is one of this router's own, with nothing around its handler.
+    fn is_of(&self, router: &Bound<'_, PyAny>) -> bool {
+        let place = &self.parts.plan.place;
+        place.router.bind(router.py()).is(router) && place.prefix.is_empty() && place.wrapped.is_none()
     }
 
     /// Whether one of the arguments is in the body.
@@ -345,7 +351,8 @@ impl Matched {
                 && given.headers.bind(py).len() == given.pairs.len()
                 && given.headers.bind(py).iter().zip(&given.pairs).all(|(now, then)| now.is(then.bind(py)))
         });
-        if is_unchanged == Some(true) {
+        // Nothing is remembered where nobody has had the scope.
+        if is_unchanged != Some(false) {
             return Ok(Some(Arc::clone(request)));
         }
         let (Ok(query), Ok(headers)) =

@@ -145,7 +145,9 @@ class Matched:
     """One request, and the plan of the route that Rust has found for it. Not made from Python."""
 
     def remember(self, scope: dict[str, Any]) -> None:
-        """What a scope is made of, before anybody else has it. Called first, once."""
+        """What a scope is made of, before anybody else has it. Called first, once; not at all if nobody else will before `call`."""
+    def is_of(self, router: Any) -> bool:
+        """Whether the route is one of this router's own, with nothing around its handler."""
     def is_for(self, router: Any, scope: Any) -> bool:
         """Whether this router would find the same route for the scope as it is now, with the same parameters, in the worker's own loop."""
     @property

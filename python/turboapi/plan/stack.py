@@ -63,11 +63,35 @@ class Head:
         try:
             await self._first(scope, receive, send)
         except Exception as error:
-            # The gateway's own `send`: nothing stands around this one.
-            has_begun = send.has_begun  # type: ignore[attr-defined]
-            raising = Raising(error, has_begun)
-            fail = ServerErrorMiddleware(raising, handler=self._stack.handler, debug=self._stack.debug)
-            await fail(scope, receive, after_begin(send) if has_begun else send)
+            await self._fail(error, scope, receive, send)
+
+    async def _fail(self, error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+        # The gateway's own `send`: nothing stands around this one.
+        has_begun = send.has_begun  # type: ignore[attr-defined]
+        raising = Raising(error, has_begun)
+        fail = ServerErrorMiddleware(raising, handler=self._stack.handler, debug=self._stack.debug)
+        await fail(scope, receive, after_begin(send) if has_begun else send)
+
+    def bare(self) -> ASGIApp | None:
+        """What to call in the place of this where nothing stands between it and the plan, for a route of the app's own router: nobody has
+        had the scope before, so that it says what Rust has read. None: something does."""
+        tail = self._first
+        if type(tail) is not Tail:
+            return None
+
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            if self._app.middleware_stack is not self._stack:  # it was replaced
+                await self._app(scope, receive, send)
+                return
+            matched = scope.pop(KEY)
+            scope["app"] = self._app
+            scope["starlette.exception_handlers"] = tail.handlers
+            try:
+                await run(matched, scope, receive, send, tail.by_app, send, asks_twice=True)
+            except Exception as error:
+                await self._fail(error, scope, receive, send)
+
+        return call
 
 
 class Tail:
@@ -76,22 +100,23 @@ class Tail:
     def __init__(self, app: ExceptionMiddleware, router: Any) -> None:
         self.app = app  # under this name the next one within is looked for
         self._router = router
-        self._handlers = (app._exception_handlers, app._status_handlers)
+        self.handlers = (app._exception_handlers, app._status_handlers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         matched = scope.get(KEY)
         if matched is None or matched.wrapped is not None or not matched.is_for(self._router, scope):
             await self.app(scope, receive, send)
         else:
-            scope["starlette.exception_handlers"] = self._handlers
+            scope["starlette.exception_handlers"] = self.handlers
             within = send if type(send) in TAKE_WHOLE else None
             if type(send) is InnerCall and (matched.is_staged or not send.calls(self)):
                 # What ends after the answer waits until the middleware has taken it; so does middleware in between, which has passed it
                 # on as it is, and may have something to do then.
                 within = None
-            await run(matched, scope, receive, send, self._by_app, within, asks_twice=True)
+            await run(matched, scope, receive, send, self.by_app, within, asks_twice=True)
 
-    async def _by_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def by_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What they themselves do."""
         scope[KEY] = None  # the leaf in the place of the router would come to the same end
         await self.app(scope, receive, send)
 

@@ -70,6 +70,7 @@ class Hooks:
         self._watch = None
         self.version = None
         self._error_app = self._stack = self._respond = self._send = self._app
+        self._bare = None
         self._handlers = answers.Handlers(None, {}, False)
         self.layers = []
         if isinstance(self._app, Starlette):
@@ -83,6 +84,7 @@ class Hooks:
             for app in (self._app, *routes.mounted_apps(self._app)):
                 leaf.place(app.router)
             self._stack = stack.shortened(self._app)
+            self._bare = self._stack.bare() if type(self._stack) is stack.Head else None
         self._watch = changes.Watch(self._app)
         self.version = self._watch.version
         # A mount at the root matches no path with a line feed, as Starlette's pattern does not; "everything" means all of them.
@@ -105,7 +107,10 @@ class Hooks:
 
     def stack(self, exchange: _core.Exchange, matched: _core.Matched, context: Context | None) -> None:
         """The app's own ASGI call, with a plan for its innermost part."""
-        self._gateway.start(self._stack, exchange, context, matched)
+        if self._bare is not None and matched.is_of(self._app.router):
+            self._gateway.start(self._bare, exchange, context, **{leaf.KEY: matched})
+        else:
+            self._gateway.start(self._stack, exchange, context, matched)
 
     def respond(self, exchange: _core.Exchange, response: Any, context: Context | None) -> None:
         """The answer streams, or does something after it: a response is an ASGI app. `context`: what its endpoint ran in."""
