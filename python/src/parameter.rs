@@ -306,6 +306,13 @@ impl Body {
         })
     }
 
+    /// Whether `null` stands for it within a request's body.
+    pub fn is_null(&self, whole: &Whole<'_>) -> bool {
+        let Whole::Value(value) = whole else { return false };
+        let Ok(object) = value.cast_exact::<PyDict>() else { return false };
+        self.keys.iter().any(|key| object.get_item(key).is_ok_and(|found| found.is_some_and(|value| value.is_none())))
+    }
+
     /// Its value in a request's body.
     pub fn value<'py>(&self, py: Python<'py>, whole: &Whole<'py>) -> Value<'py> {
         let none = Names::One(0);

@@ -205,6 +205,10 @@ impl Plan {
                 Err(Unread::Malformed(error)) => return Err(self.wording.malformed(py, error)),
             }
         };
+        // As of the whole body: while nothing of the app's has run.
+        if !self.takes_null && self.bodies.iter().any(|body| body.is_null(&whole)) {
+            return Err(Unfit::HandOver);
+        }
         // All are converted, as FastAPI does: each may have an error, and the app may see that it is.
         let mut failures = Failures::new(&self.wording, self.runs_app_code);
         for (number, parameter) in self.parameters.iter().enumerate() {

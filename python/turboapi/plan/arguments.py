@@ -272,7 +272,8 @@ def _parameter(name: str, source: Source, info: FieldInfo, field: ModelField) ->
     takes_all = takes_several and not is_json(field.info) and source != "cookie"
     # What FastAPI has read in the same way for a long time, and what it may read in another.
     is_plain = gathered is None and not takes_several and len(names) == 1 and not is_json(field.info)
-    if not is_plain and (source == "path" or not rules().forms_are_known):
+    is_known = rules().forms_are_known if gathered is None and len(names) == 1 else rules().models_are_known
+    if not is_plain and (source == "path" or not is_known):
         return f"more than one value from the {source}"
     return Parameter(
         name=name,
@@ -300,8 +301,10 @@ def place_bodies(declared: Sequence[DeclaredBody]) -> tuple[Body, ...] | str:
         read = absent.of_body(body.field)
         if isinstance(read, str):
             return f"{body.name}: {read}"
-        if is_embedded and (not body.names or not rules().forms_are_known):
-            return "embedded body" if body.names else f"{body.name}: alias is not a plain name"
+        if is_embedded and not body.names:
+            return f"{body.name}: alias is not a plain name"
+        if is_embedded and not (rules().bodies_are_known and (len(body.names) == 1 or rules().models_are_known)):
+            return "embedded body"
         runs = read.runs_app_code or runs_app_code(body.field)
         bodies.append(Body(body.name, body.names if is_embedded else (), body.field.validate, read, runs))
     return tuple(bodies)

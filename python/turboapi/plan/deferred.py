@@ -17,6 +17,7 @@ from starlette.types import Scope
 from .absent import Absent
 from .arguments import Body, Parameter
 from .invalid import Failure, Wording
+from .rules import rules
 
 NOT_SENT: Any = object()
 
@@ -98,6 +99,8 @@ def _found(argument: Parameter | Body, sent: Any) -> tuple[Any, int]:
         sent, name = next(((sent[key], at) for at, key in enumerate(argument.keys) if key in sent), (NOT_SENT, 0))
     else:
         name = 0
+    if sent is None and isinstance(argument, Body) and not rules().takes_null:
+        sent = NOT_SENT
     if sent is NOT_SENT and argument.absent.is_refused:
         raise _MissingError
     return sent, name

@@ -475,7 +475,7 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         is_coroutine=composed.is_coroutine,
         parameters=composed.parameters,
         bodies=composed.bodies,
-        takes_null=rules().forms_are_known,
+        takes_null=rules().takes_null,
         runs_app_code=composed.runs_app_code,
         wording=None if place.wrapped else composed.wording,  # what stands around a handler sees the exception
         answers_invalid=spot.answers_invalid,

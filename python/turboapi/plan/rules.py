@@ -5,12 +5,12 @@ whatever has another answer here. FastAPI's private parts are called only to fin
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Body, Header, Query
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
-from pydantic_core import PydanticUndefined
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import Headers, QueryParams
 
 
@@ -22,13 +22,26 @@ class Rules(NamedTuple):
     errors_are_known: bool
     """Whether one missing or wrong value is worded as `invalid.py` does."""
     forms_are_known: bool
-    """Whether models, lists, computed defaults and several bodies are read as by 0.165."""
+    """Whether lists, texts of JSON and computed defaults are read as by 0.165."""
+    models_are_known: bool
+    """The same of models, and of a value that has several names."""
+    bodies_are_known: bool
+    """The same of several bodies, and of one within an object, but for a value that is `null`."""
+    takes_null: bool
+    """Whether `null` in a body is a value: before 0.165 it is as if nothing was sent."""
 
 
 @functools.cache
 def rules() -> Rules:
     """Those of the installed FastAPI."""
-    return Rules(_defaults_are_validated(), _holds(_one_value), _holds(_computed, _models, _headers, _bodies))
+    return Rules(
+        defaults_are_validated=_defaults_are_validated(),
+        errors_are_known=_holds(_one_value),
+        forms_are_known=_holds(_computed),
+        models_are_known=_holds(_computed, _names, _models, _headers),
+        bodies_are_known=_holds(_bodies) and (_holds(_null) or _holds(_no_null)),
+        takes_null=_holds(_null),
+    )
 
 
 def _holds(*samples: Callable[[], bool]) -> bool:
@@ -101,13 +114,20 @@ def _computed() -> bool:
         b: Annotated[list[int], Query()] = [7],  # noqa: B006 - what FastAPI makes of it is the question
         c: Annotated[int, Query(validate_default=True)] = "3",  # type: ignore[assignment]
         d: Annotated[list[int] | None, Query()] = None,
-        e: Annotated[int, Query(validation_alias=AliasChoices("e1", "e2"))] = 0,
+        e: Annotated[Json[list[int]], Query()] = None,  # type: ignore[assignment]
     ) -> None: ...
 
-    first, second = _from_query(endpoint, ""), _from_query(endpoint, "d=1&d=&d=x&e2=5&e1=&e2=6")
-    errors = [_wrong("", "query", "d", 1), _wrong("x", "query", "d", 2), _wrong("", "query", "e1")]
-    values = ({"a": 1, "b": [7], "c": 3, "d": None, "e": 0}, {"a": 2, "b": [7], "c": 3})
+    first, second = _from_query(endpoint, ""), _from_query(endpoint, "d=1&d=&d=x&e=[2]&e=[3]")
+    errors = [_wrong("", "query", "d", 1), _wrong("x", "query", "d", 2)]
+    values = ({"a": 1, "b": [7], "c": 3, "d": None, "e": None}, {"a": 2, "b": [7], "c": 3, "e": [3]})
     return first == (values[0], []) and second == (values[1], errors)
+
+
+def _names() -> bool:
+    def endpoint(a: Annotated[int, Query(validation_alias=AliasChoices("a1", "a2"))] = 0) -> None: ...
+
+    first, second, third = (_from_query(endpoint, query) for query in ("", "a2=5&a2=6", "a2=5&a1="))
+    return (first, second, third) == (({"a": 0}, []), ({"a": 6}, []), ({}, [_wrong("", "query", "a1")]))
 
 
 def _models() -> bool:
@@ -151,21 +171,46 @@ def _headers() -> bool:
     return bool(errors == [_wrong("y", "header", "x-one"), forbidden])
 
 
+def _one(a: Annotated[int | None, Body()] = 4) -> None: ...
+
+
+def _several(a: Annotated[int, Body()], b: Annotated[int | None, Body(alias="B")] = 4) -> None: ...
+
+
+def _embedded(a: Annotated[int, Body(embed=True)]) -> None: ...
+
+
+def _no_body() -> Any:
+    """What stands for a body that was not sent."""
+    from fastapi.dependencies.utils import solve_dependencies
+
+    return inspect.signature(solve_dependencies).parameters["body"].default
+
+
 def _bodies() -> bool:
-    def one(a: Annotated[int | None, Body()] = 4) -> None: ...
-
-    def several(a: Annotated[int, Body()], b: Annotated[int | None, Body(alias="B")] = 4) -> None: ...
-
-    def embedded(a: Annotated[int, Body(embed=True)]) -> None: ...
-
     return (
-        _from_body(one, None) == ({"a": None}, [])
-        and _from_body(one, PydanticUndefined) == ({"a": 4}, [])
-        and _from_body(several, {"a": 1}) == ({"a": 1, "b": 4}, [])
-        and _from_body(several, {"a": 1, "B": None, "b": 2}) == ({"a": 1, "b": None}, [])
-        and _from_body(several, [1]) == ({}, [_missing("body", "a"), _missing("body", "B")])
-        and _from_body(several, None) == ({}, [_missing("body", "a"), _missing("body", "B")])
-        and _from_body(several, b"{}") == ({"b": 4}, [_missing("body", "a")])
-        and _from_body(embedded, PydanticUndefined) == ({}, [_missing("body", "a")])
-        and _from_body(embedded, {"a": "x"}) == ({}, [_wrong("x", "body", "a")])
+        _from_body(_one, _no_body()) == ({"a": 4}, [])
+        and _from_body(_several, {"a": 1}) == ({"a": 1, "b": 4}, [])
+        and _from_body(_several, {"a": 1, "B": 2, "b": 3}) == ({"a": 1, "b": 2}, [])
+        and _from_body(_several, [1]) == ({}, [_missing("body", "a"), _missing("body", "B")])
+        and _from_body(_several, _no_body()) == ({"b": 4}, [_missing("body", "a")])
+        and _from_body(_several, b"{}") == ({"b": 4}, [_missing("body", "a")])
+        and _from_body(_embedded, _no_body()) == ({}, [_missing("body", "a")])
+        and _from_body(_embedded, {"a": "x"}) == ({}, [_wrong("x", "body", "a")])
+    )
+
+
+def _null() -> bool:
+    return (
+        _from_body(_one, None) == ({"a": None}, [])
+        and _from_body(_several, None) == ({}, [_missing("body", "a"), _missing("body", "B")])
+        and _from_body(_several, {"a": 1, "B": None, "b": 2}) == ({"a": 1, "b": None}, [])
+    )
+
+
+def _no_null() -> bool:
+    return (
+        _from_body(_one, None) == ({"a": 4}, [])
+        and _from_body(_several, None) == ({"b": 4}, [_missing("body", "a")])
+        and _from_body(_several, {"a": None, "B": None}) == ({"b": 4}, [_missing("body", "a")])
     )
