@@ -82,15 +82,20 @@ class Gateway:
         self.tasks: set[asyncio.Task[None]] = set()
 
     def start(
-        self, app: AsgiApp, exchange: Exchange, context: Context | None = None, matched: Matched | None = None, **further: Any
+        self,
+        app: AsgiApp,
+        exchange: Exchange,
+        context: Context | None = None,
+        matched: Matched | None = None,
+        further: dict[str, Any] | None = None,
     ) -> None:
         """Calls the app for this request: its first step at once, the rest as a task of the loop, in this context or a fresh copy.
 
         Args:
             matched: what Rust has found, for the leaf that stands in the place of the app's router.
-            further: what else is in the scope.
+            further: what else is in the scope; it is emptied.
         """
-        scope = self._scope(exchange, further)
+        scope = self._scope(exchange, further or {})
         if matched is not None:
             scope[KEY] = matched
             matched.remember(scope)
@@ -146,14 +151,14 @@ class Gateway:
         scope: Scope = {"type": "http", "asgi": VERSION, "scheme": "http", "root_path": self.root_path, "state": self._request_state()}
         exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
         scope.update(further)
+        further.clear()  # what was raised has our frames, and they have this
         return scope
 
     async def _go_on(self, work: Awaitable[None], exchange: Exchange, fail: AsgiApp) -> None:
         try:
             await work
         except BaseException as error:
-            further = {"turboapi.exception": error, "turboapi.traceback": error.__traceback__}
-            await self._run(fail, self._scope(exchange, further), exchange)
+            await self._run(fail, self._scope(exchange, raised(error)), exchange)
         else:
             exchange.finish()
 
@@ -182,6 +187,10 @@ class Gateway:
             self.report(scope, error)
         else:
             self.finish(exchange)
+        finally:
+            # What was raised has frames that have the scope.
+            scope.pop("turboapi.exception", None)
+            scope.pop("turboapi.traceback", None)
 
     async def _close(self, streams: list[AsyncGeneratorType[Any, Any]], scope: Scope) -> None:
         """Ends generators that were left in their middle. By itself Python does it when they are collected, which may be long after."""
@@ -201,6 +210,11 @@ class Gateway:
         if self._exceptions is not None:
             self._exceptions.append(error)
         logger.error("%s %r raised %s", scope["method"], scope["path"], in_one_line(scope, error), exc_info=error)
+
+
+def raised(error: BaseException) -> dict[str, Any]:
+    """What the scope of an exception's own call has of it."""
+    return {"turboapi.exception": error, "turboapi.traceback": error.__traceback__}
 
 
 def is_disconnect(error: BaseException) -> bool:

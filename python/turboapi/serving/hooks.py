@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from .. import _core
-from ..asgi import Gateway
+from ..asgi import Gateway, raised
 from ..plan import answers, changes, layers, leaf, placement, routes, stack
 from . import background as tasks
 from . import streaming
@@ -119,7 +119,7 @@ class Hooks:
             streaming.Stream(response, exchange, context, self._error_app, *parts).start()
         else:
             response = self._background.taken_over(response)
-            self._gateway.start(self._respond, exchange, context, **{layers.RESPONSE_KEY: response})
+            self._gateway.start(self._respond, exchange, context, further={layers.RESPONSE_KEY: response})
 
     async def send(self, exchange: _core.Exchange, response: Any) -> None:
         """A response's ASGI call, within the function that has made it: what it raises is raised there."""
@@ -140,11 +140,12 @@ class Hooks:
             exchange.finish()  # nobody's mistake
             return
         self._gateway.reported = id(exception)  # soon
-        further: dict[str, Any] = {"turboapi.exception": exception, "turboapi.traceback": exception.__traceback__}
+        further = raised(exception)
+        del exception  # it has this frame before long
         route = exchange.route
         if route is not None and route < len(self.routes):  # the table may be another one by now
             further[answers.TEMPLATE] = self.routes[route].template
-        self._gateway.start(self._error_app, exchange, context, **further)
+        self._gateway.start(self._error_app, exchange, context, further=further)
 
     def http_response(self, exception: BaseException) -> Response | None:
         """The answer to an HTTPException, if FastAPI's own handler is the one for it, which waits for nothing."""

@@ -19,7 +19,7 @@ from starlette import responses
 from starlette.responses import StreamingResponse
 
 from .._core import Exchange
-from ..asgi import DROPPED_AT_ONCE_MAX, DROPPED_MAX, TASK_NAME, AsgiApp, ClientDisconnectedError, Gateway, is_disconnect
+from ..asgi import DROPPED_AT_ONCE_MAX, DROPPED_MAX, TASK_NAME, AsgiApp, ClientDisconnectedError, Gateway, is_disconnect, raised
 from ..plan import scopes
 from ..plan.answers import HAS_BEGUN
 from .background import Background
@@ -143,8 +143,9 @@ class Stream:
             self._exchange.finish()
             return
         self._gateway.reported = id(error)  # soon
-        further = {"turboapi.exception": error, "turboapi.traceback": error.__traceback__, HAS_BEGUN: True}
-        self._gateway.start(self._fail, self._exchange, self._context, **further)
+        further = {**raised(error), HAS_BEGUN: True}
+        del error  # it has this frame before long
+        self._gateway.start(self._fail, self._exchange, self._context, further=further)
 
     def _go_on(self) -> None:
         self._gateway.go_on(self._follow(), self._exchange, self._context, self._fail)
