@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use turboapi_core::standing::{Seen, Standing};
 use turboapi_platform::thread_time::ThreadTime;
 
+use crate::error::out_of_coroutine;
 use crate::hooks::Hooks;
 use crate::interpreter::{EnteredContext, copy_context};
 use crate::job::{Job, Returns, Waiter, seen_since};
@@ -39,14 +40,17 @@ impl Calls {
     }
 
     /// Makes a call here and now, by which its function may lose the worker's own thread. `label` is for the log.
+    ///
+    /// # Errors
+    /// What it raises, as it comes from a thread.
     pub fn here<T>(
         &self,
         py: Python<'_>,
         standing: &Standing,
         clock: Instant,
         label: impl FnOnce() -> String,
-        call: impl FnOnce() -> T,
-    ) -> T {
+        call: impl FnOnce() -> PyResult<T>,
+    ) -> PyResult<T> {
         // PERF: what the kernel knows costs 0.8 µs a call, so it is asked only of functions that were not always quick.
         let begin = standing.is_looked_at().then(ThreadTime::now);
         let result = call();
@@ -59,7 +63,7 @@ impl Calls {
                 }
             }
         }
-        result
+        result.map_err(|error| out_of_coroutine(py, error))
     }
 
     /// Has a thread make the call, in a copy of the present context.

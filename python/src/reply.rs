@@ -320,6 +320,7 @@ pub fn shared_bytes(body: &Bound<'_, PyBytes>) -> Bytes {
 
 /// A plain HTTPException is an answer: FastAPI's own one.
 fn from_exception(types: &ResponseTypes, hooks: &Hooks, py: Python<'_>, exception: PyErr) -> Reply {
+    let exception = error::out_of_coroutine(py, exception);
     let reply = match hooks.http_response.bind(py).call1((exception.value(py),)) {
         Ok(response) if !response.is_none() => from_response(types, &response).map(|(reply, _)| reply),
         _ => Err(exception),

@@ -44,12 +44,19 @@ class InThreads:
         self._end = end
 
     async def __aenter__(self) -> Any:
-        entered = self._begin.run(self._manager.__enter__)
-        return await returned(entered) if type(entered) is Job else entered
+        return await self._call(self._begin, self._manager.__enter__)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        left = self._end.run(functools.partial(self._manager.__exit__, kind, error, trace))
-        return bool(await returned(left) if type(left) is Job else left)
+        return bool(await self._call(self._end, functools.partial(self._manager.__exit__, kind, error, trace)))
+
+    @staticmethod
+    async def _call(part: Part, function: Callable[[], Any]) -> Any:
+        try:
+            value = part.run(function)
+            return await returned(value) if type(value) is Job else value
+        except StopAsyncIteration as error:
+            # FastAPI's is an asynchronous generator, out of which it cannot come.
+            raise RuntimeError("async generator raised StopAsyncIteration") from error
 
 
 def in_threads(function: Callable[..., Any], begin: Part, end: Part) -> Callable[..., AbstractAsyncContextManager[Any]]:

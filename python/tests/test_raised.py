@@ -1,0 +1,164 @@
+"""What is raised for a request, as those who catch it see it: dependencies that have yielded, and the app's exception handlers.
+
+The same from a plan, from a plan within middleware, from the app's own ASGI call and from uvicorn: class, words, cause and notes.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from differential import Answer, Connection, request, serve_uvicorn
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
+from test_after import Notes, PassesOn, nothing
+from test_background import EARNED, wait_until
+
+from turboapi.plan.routes import compile_app
+from turboapi.testing import TestServer
+
+
+class OwnRoute(APIRoute):
+    """A route whose class finds its requests in its own way has no plan."""
+
+    def matches(self, scope: Any) -> Any:
+        return super().matches(scope)
+
+
+def seen(who: str, error: BaseException) -> tuple[str, ...]:
+    return who, repr(error), repr(error.__cause__), repr(getattr(error, "__notes__", None))
+
+
+HANDLED = (RuntimeError, StopIteration, StopAsyncIteration, KeyError)
+
+
+def add_handlers(app: FastAPI, notes: Notes) -> None:
+    for kind in HANDLED:
+
+        async def handle(request: Request, error: Exception, kind: type[Exception] = kind) -> Response:
+            notes.append(seen(f"handler of {kind.__name__}", error))
+            return PlainTextResponse(kind.__name__, 418)
+
+        app.add_exception_handler(kind, handle)
+
+
+def add_raising(app: FastAPI, notes: Notes) -> None:
+    """Routes whose parts raise what does not leave a coroutine, or an asynchronous generator, as it is."""
+
+    def around() -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            notes.append(seen("def", error))
+            raise
+
+    async def around_async() -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            notes.append(seen("async def", error))
+            raise
+
+    for kind in (StopIteration, StopAsyncIteration, KeyError):
+        raising = parts(kind)
+        for outer in (around, around_async):
+            for name in ("function", "coroutine"):
+                app.get(f"/{kind.__name__}/{outer.__name__}/{name}", dependencies=[Depends(outer)])(raising[name])
+            for name, part in raising.items():
+                ends_badly = raising["coroutine"] if name == "leaves_instead" else nothing
+                app.get(f"/{kind.__name__}/{outer.__name__}/after/{name}", dependencies=[Depends(outer), Depends(part)])(ends_badly)
+        app.get(f"/{kind.__name__}/alone")(raising["function"])
+        app.get(f"/{kind.__name__}/composed", dependencies=[Depends(raising["function"])])(lambda: None)
+
+
+def parts(kind: type[Exception]) -> dict[str, Callable[..., Any]]:
+    def function() -> None:
+        raise kind("on purpose")
+
+    async def coroutine() -> None:
+        raise kind("on purpose")
+
+    def enters() -> Iterator[None]:
+        raise kind("on purpose")
+        yield
+
+    def leaves() -> Iterator[None]:
+        yield
+        raise kind("on purpose")
+
+    def leaves_instead() -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            raise kind("on purpose")  # noqa: B904 - the context is part of it
+
+    async def leaves_async() -> AsyncIterator[None]:
+        yield
+        raise kind("on purpose")
+
+    found = (function, coroutine, enters, leaves, leaves_instead, leaves_async)
+    return {part.__name__: part for part in found}
+
+
+def make_app(way: str, notes: Notes) -> FastAPI:
+    app = FastAPI()
+    if way == "asgi":
+        app.router.route_class = OwnRoute
+    if way == "leaf":
+        app.add_middleware(PassesOn)
+    add_handlers(app, notes)
+    add_raising(app, notes)
+    return app
+
+
+TEMPLATES = [entry.template for entry in compile_app(make_app("native", [])) if entry.template and "docs" not in entry.template]
+
+REQUESTS = [request("GET", path) for path in TEMPLATES if not path.startswith(("/openapi", "/redoc"))]
+
+
+@contextlib.contextmanager
+def served(way: str, notes: Notes) -> Iterator[tuple[str, int]]:
+    app = make_app(way, notes)
+    if way == "uvicorn":
+        with serve_uvicorn(app) as address:
+            yield address
+    else:
+        with TestServer(app) as server:
+            yield "127.0.0.1", server.port
+
+
+def ask(connection: Connection, notes: Notes, asked: bytes, count: int) -> tuple[bytes, Answer, Notes]:
+    notes.clear()
+    answer = connection.ask(asked)
+    wait_until(lambda: len(notes) >= count)
+    return asked, answer, notes.copy()
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[tuple[bytes, Answer, Notes]]:
+    """What uvicorn answers, and what was seen."""
+    notes: Notes = []
+    with served("uvicorn", notes) as address:
+        connection = Connection(address)
+        found = [ask(connection, notes, asked, asked.count(b"/leaves")) for asked in REQUESTS]
+        connection.close()
+    return found
+
+
+@pytest.mark.parametrize("has_earned", [False, True], ids=["threads", "worker"])
+@pytest.mark.parametrize("way", ["native", "leaf", "asgi"])
+def test_what_is_seen(way: str, has_earned: bool, expected: list[tuple[bytes, Answer, Notes]]) -> None:
+    notes: Notes = []
+    with served(way, notes) as address:
+        connection = Connection(address)
+        for asked, answer, noted in expected:
+            for _ in range(EARNED if has_earned else 0):
+                ask(connection, notes, asked, len(noted))
+            assert ask(connection, notes, asked, len(noted)) == (asked, answer, noted)
+        connection.close()
+
+
+def test_all_of_it_is_native() -> None:
+    table = [entry for entry in compile_app(make_app("native", [])) if entry.template in TEMPLATES]
+    assert [(entry.template, entry.reason) for entry in table if not entry.native] == []
