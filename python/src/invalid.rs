@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::fields;
 use crate::json;
-use crate::parameter::{Failure, Names, Whole};
+use crate::parameter::{Cause, Failure, Names, Whole};
 
 /// The status of FastAPI's answer to them.
 pub const INVALID: u16 = 422;
@@ -62,10 +62,11 @@ impl<'a> Failures<'a> {
         if !self.wording.is_known() {
             return Err(Unfit::HandOver);
         }
-        let error = match failure.error {
-            Some(error) if !self.wording.collects(py, &error).map_err(unfit)? => return Err(unfit(error)),
-            Some(error) => Some(error.into_value(py)),
-            None => None,
+        let error = match failure.cause {
+            Cause::Raised(error) => return Err(unfit(error)),
+            Cause::Invalid(error) if !self.wording.collects(py, &error).map_err(unfit)? => return Err(unfit(error)),
+            Cause::Invalid(error) => Some(error.into_value(py)),
+            Cause::Missing => None,
         };
         let names = match failure.names {
             Names::One(at) => at.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from),

@@ -68,10 +68,20 @@ enum StandIn {
 
 /// Why there is no value.
 pub struct Failure {
-    /// What the validator raised; None: nothing was sent.
-    pub error: Option<PyErr>,
+    /// What has failed.
+    pub cause: Cause,
     /// Which names were looked at.
     pub names: Names,
+}
+
+/// What has failed.
+pub enum Cause {
+    /// Nothing was sent, and nothing stands for it.
+    Missing,
+    /// The validator has raised this.
+    Invalid(PyErr),
+    /// What makes a value that was not sent has raised this: it says nothing of what was sent, whatever its class.
+    Raised(PyErr),
 }
 
 /// Which of its names were looked at for a value.
@@ -266,7 +276,7 @@ fn validated<'py>(validate: &Py<PyAny>, value: Bound<'py, PyAny>, names: Names) 
 
 impl Failure {
     fn of(error: PyErr, names: Names) -> Self {
-        Self { error: Some(error), names }
+        Self { cause: Cause::Invalid(error), names }
     }
 }
 
@@ -284,11 +294,11 @@ impl Absent {
 
     fn value<'py>(&self, py: Python<'py>, validate: &Py<PyAny>, names: Names) -> Value<'py> {
         let value = match &self.stand_in {
-            StandIn::Refused => return Err(Failure { error: None, names }),
+            StandIn::Refused => return Err(Failure { cause: Cause::Missing, names }),
             StandIn::Value(value) => value.bind(py).clone(),
             StandIn::Factory(factory) => match factory.bind(py).call0() {
                 Ok(value) => value,
-                Err(error) => return Err(Failure::of(error, names)),
+                Err(error) => return Err(Failure { cause: Cause::Raised(error), names }),
             },
         };
         if self.is_validated { validated(validate, value, names) } else { Ok(value) }
@@ -321,7 +331,9 @@ impl Body {
             Whole::Value(value) if self.keys.is_empty() => validated(&self.validate, value.clone(), none),
             Whole::Value(value) => {
                 // Arguments within a body ask for an object: without one even those with a default are missing.
-                let Ok(object) = value.cast_exact::<PyDict>() else { return Err(Failure { error: None, names: none }) };
+                let Ok(object) = value.cast_exact::<PyDict>() else {
+                    return Err(Failure { cause: Cause::Missing, names: none });
+                };
                 for (at, key) in self.keys.iter().enumerate() {
                     let found = object.get_item(key).map_err(|error| Failure::of(error, Names::One(at)))?;
                     if let Some(value) = found {

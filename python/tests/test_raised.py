@@ -5,13 +5,14 @@ The same from a plan, from a plan within middleware, from the app's own ASGI cal
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from differential import Answer, Connection, request, serve_uvicorn
-from fastapi import Depends, FastAPI, Request, Response
+from differential import Answer, Connection, json_request, request, serve_uvicorn
+from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 from test_after import Notes, PassesOn, nothing
 from test_background import EARNED, wait_until
 
@@ -30,7 +31,7 @@ def seen(who: str, error: BaseException) -> tuple[str, ...]:
     return who, repr(error), repr(error.__cause__), repr(getattr(error, "__notes__", None))
 
 
-HANDLED = (RuntimeError, StopIteration, StopAsyncIteration, KeyError)
+HANDLED = (RuntimeError, StopIteration, StopAsyncIteration, ValidationError, KeyError)
 
 
 def add_handlers(app: FastAPI, notes: Notes) -> None:
@@ -101,6 +102,34 @@ def parts(kind: type[Exception]) -> dict[str, Callable[..., Any]]:
     return {part.__name__: part for part in found}
 
 
+def add_defaults(app: FastAPI) -> None:
+    """Routes with an argument whose default cannot be made: pydantic's error says nothing of the request."""
+
+    def make() -> int:
+        return TypeAdapter(int).validate_python("no number")
+
+    def depends(x: Annotated[None, Depends(nothing)], a: Annotated[int, Query(default_factory=make)]) -> int:
+        return a
+
+    @app.get("/default/query")
+    def query(b: int, a: Annotated[int, Query(default_factory=make)]) -> int:
+        return a
+
+    @app.get("/default/header")
+    async def header(a: Annotated[int, Header(default_factory=make)]) -> int:
+        return a
+
+    @app.post("/default/body")
+    def body(a: Annotated[int, Body(default_factory=make)]) -> int:
+        return a
+
+    @app.post("/default/embedded")
+    async def embedded(a: Annotated[int, Body(default_factory=make, embed=True)], b: Annotated[int, Body()] = 1) -> int:
+        return a
+
+    app.get("/default/depends")(depends)
+
+
 def make_app(way: str, notes: Notes) -> FastAPI:
     app = FastAPI()
     if way == "asgi":
@@ -109,12 +138,18 @@ def make_app(way: str, notes: Notes) -> FastAPI:
         app.add_middleware(PassesOn)
     add_handlers(app, notes)
     add_raising(app, notes)
+    add_defaults(app)
     return app
 
 
 TEMPLATES = [entry.template for entry in compile_app(make_app("native", [])) if entry.template and "docs" not in entry.template]
 
-REQUESTS = [request("GET", path) for path in TEMPLATES if not path.startswith(("/openapi", "/redoc"))]
+REQUESTS = [
+    *(request("GET", path) for path in TEMPLATES if not path.startswith(("/default", "/openapi", "/redoc"))),
+    *(request("GET", f"/default/{rest}") for rest in ("query?b=1", "query?b=x", "query", "query?a=x", "header", "depends", "depends?a=x")),
+    *(request("POST", f"/default/{name}") for name in ("body", "embedded")),
+    *(json_request("/default/embedded", body) for body in (b"{}", b'{"b":"x"}', b'{"a":1,"b":2}', b"[]")),
+]
 
 
 @contextlib.contextmanager
