@@ -210,7 +210,7 @@ impl<'py> Made<'py> {
     /// Of a function's value, and of what it was given to say more by. JSON goes to `scratch`, which is cleared first.
     ///
     /// # Errors
-    /// What FastAPI would have raised, with a note for the log.
+    /// What FastAPI would have raised.
     pub fn new(
         plan: &Plan,
         types: &ResponseTypes,
@@ -227,7 +227,7 @@ impl<'py> Made<'py> {
             }
             if has_said_something(injected)? {
                 let response = within.call(py, || plan.respond.bind(py).call1((value, injected, &further.tasks)));
-                return response.map(Self::Response).map_err(|error| noted(plan, value, error));
+                return response.map(Self::Response);
             }
         }
         if plan.writes_plain_json() {
@@ -241,10 +241,10 @@ impl<'py> Made<'py> {
         }
         if let Some(render) = &plan.render {
             let response = within.call(py, || render.bind(py).call1((value, &further.tasks)));
-            return response.map(Self::Response).map_err(|error| noted(plan, value, error));
+            return response.map(Self::Response);
         }
         let encode = plan.serialize.as_ref().unwrap_or(&plan.encode);
-        let body = within.call(py, || encode.bind(py).call1((value,))).map_err(|error| noted(plan, value, error))?;
+        let body = within.call(py, || encode.bind(py).call1((value,)))?;
         scratch.extend_from_slice(body.cast::<PyBytes>()?.as_bytes());
         Ok(Self::Json)
     }
@@ -261,27 +261,6 @@ fn has_said_something(injected: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = injected.py();
     Ok(!injected.getattr(intern!(py, "status_code"))?.is_none()
         || injected.getattr(intern!(py, "raw_headers"))?.len()? > 0)
-}
-
-/// The same exception, with a note for the log that says of which route and which value no answer could be made.
-#[cold]
-fn noted(plan: &Plan, value: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
-    let py = value.py();
-    let exception = error.value(py);
-    let add = || -> PyResult<()> {
-        // An exception that is raised again and again gets one note.
-        if !exception.hasattr(intern!(py, "__notes__"))? {
-            let class = value.get_type().fully_qualified_name()?;
-            let note =
-                format!("{} returned a value of type {class} that could not be made an answer", plan.subject.label);
-            exception.call_method1(intern!(py, "add_note"), (note,))?;
-        }
-        Ok(())
-    };
-    if let Err(problem) = add() {
-        problem.write_unraisable(py, None);
-    }
-    error
 }
 
 /// Takes a response apart, if it is one that can be.

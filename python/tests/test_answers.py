@@ -81,12 +81,7 @@ def test_what_json_cannot_hold(kind, caplog):
             assert len(lines) == 1, lines
             assert f"GET '/items/{name}' raised " in lines[0]
             assert "\n" not in lines[0]
-            if kind != "asgi":
-                assert "GET /items/{name}" in lines[0], lines
-                assert type_name in lines[0], lines
-            elif name in ("object", "nested", "function"):
-                assert "/items/{name}" in lines[0], lines
-                assert type_name in lines[0], lines
+            assert f"JSON cannot hold a {type_name} in the answer of /items/{{name}}" in lines[0], lines
         assert len(server.exceptions) == len(UNWRITABLE)
 
 

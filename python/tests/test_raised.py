@@ -10,14 +10,19 @@ from typing import Annotated, Any
 import pytest
 from differential import Answer, Connection, json_request, request, serve_uvicorn
 from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.exceptions import ResponseValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from test_after import Notes, PassesOn, nothing
 from test_background import EARNED, wait_until
 
 from turboapi.plan.routes import compile_app
 from turboapi.testing import TestServer
+
+
+class Item(BaseModel):
+    name: str
 
 
 class OwnRoute(APIRoute):
@@ -27,11 +32,16 @@ class OwnRoute(APIRoute):
         return super().matches(scope)
 
 
+class PickyResponse(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        raise KeyError("content")
+
+
 def seen(who: str, error: BaseException) -> tuple[str, ...]:
     return who, repr(error), repr(error.__cause__), repr(getattr(error, "__notes__", None))
 
 
-HANDLED = (RuntimeError, StopIteration, StopAsyncIteration, ValidationError, KeyError)
+HANDLED = (RuntimeError, StopIteration, StopAsyncIteration, ValidationError, ResponseValidationError, ValueError, KeyError, TypeError)
 
 
 def add_handlers(app: FastAPI, notes: Notes) -> None:
@@ -130,6 +140,29 @@ def add_defaults(app: FastAPI) -> None:
     app.get("/default/depends")(depends)
 
 
+def add_unwritable(app: FastAPI) -> None:
+    """Routes that return what no answer can be made of."""
+
+    def returning(value: Any) -> Callable[[], Any]:
+        return lambda: value
+
+    for name, value in {"nan": float("nan"), "function": len, "object": object()}.items():
+        app.get(f"/unwritable/{name}", response_model=None)(returning(value))
+
+    @app.get("/unwritable/model", response_model=Item)
+    async def model() -> Any:
+        return {}
+
+    @app.get("/unwritable/class", response_class=PickyResponse)
+    def response_class() -> int:
+        return 1
+
+    @app.get("/unwritable/said", response_model=Item)
+    def said(response: Response) -> Any:
+        response.headers["x"] = "1"
+        return {}
+
+
 def make_app(way: str, notes: Notes) -> FastAPI:
     app = FastAPI()
     if way == "asgi":
@@ -139,6 +172,7 @@ def make_app(way: str, notes: Notes) -> FastAPI:
     add_handlers(app, notes)
     add_raising(app, notes)
     add_defaults(app)
+    add_unwritable(app)
     return app
 
 

@@ -229,8 +229,6 @@ def in_one_line(scope: Scope, error: BaseException) -> str:
     words = [type(error).__name__]
     if cure := strangers.hint(error):
         words.append(cure)
-    if notes := getattr(error, "__notes__", None):  # a native route's, with its path
-        words.append(str(notes[0]))
     unwritable, step = None, error.__traceback__
     while step is not None:
         # FastAPI's and Starlette's own errors do not say what it was, their frames do.
@@ -241,7 +239,7 @@ def in_one_line(scope: Scope, error: BaseException) -> str:
         step = step.tb_next
     if unwritable is not None:
         route = getattr(scope.get("route"), "path", None)
-        where = "" if notes or route is None else f" in the answer of {route}"
+        where = "" if route is None else f" in the answer of {route}"
         words.append(f"JSON cannot hold a {type(unwritable).__qualname__}{where} ({str(error)[:200]!r})")
     return "; ".join(words)
 
