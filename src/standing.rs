@@ -12,8 +12,12 @@ use std::time::Duration;
 /// Calls in a row, in threads, that neither waited nor took long, before the first try on the worker's own thread.
 const CLEAN_MIN: u32 = 32;
 
-/// The same after it was lost again and again: each time twice as many.
+/// The same after it was lost again and again: each time twice as many. And at once of a function that was seen to call into its
+/// worker's loop, which it may do seldom.
 const CLEAN_MAX: u32 = 1 << 16;
+
+/// More than are counted: one that was seen to need a thread is not tried again.
+const NEVER: u32 = u32::MAX;
 
 /// Time off the processor that is no wait: a page fault, a lock that was free at the second look.
 const UNNOTICED: Duration = Duration::from_micros(50);
@@ -108,7 +112,10 @@ impl Standing {
         }
         let mut record = self.record();
         let is_clean = seen.waited().is_zero() && seen.computing <= budget && !seen.has_called;
-        record.clean = if is_clean { record.clean + 1 } else { 0 };
+        record.clean = if is_clean { (record.clean + 1).min(CLEAN_MAX) } else { 0 };
+        if seen.has_called {
+            record.clean_needed = record.clean_needed.max(CLEAN_MAX);
+        }
         if record.clean < record.clean_needed {
             return false;
         }
@@ -144,6 +151,18 @@ impl Standing {
             self.is_on_worker.store(false, Ordering::Relaxed);
         }
         is_lost
+    }
+
+    /// A call on the worker's thread has asked for what there is only in others, and did not get it. True: with it the function has lost
+    /// the worker's thread, for good.
+    pub fn note_needs_thread(&self) -> bool {
+        if self.is_decided || !self.is_on_worker() {
+            return false;
+        }
+        let mut record = self.record();
+        (record.clean, record.clean_needed) = (0, NEVER);
+        self.is_on_worker.store(false, Ordering::Relaxed);
+        true
     }
 
     fn record(&self) -> std::sync::MutexGuard<'_, Record> {
@@ -198,6 +217,7 @@ mod tests {
             (vec![Seen { has_called: true, ..seen(20, 20) }], None),
             (vec![seen(2100, 2100)], None),
             ([[seen(10, 10)].repeat(31), vec![seen(4000, 20)]].concat(), None), // a cache in front of a query
+            ([vec![Seen { has_called: true, ..seen(20, 20) }], [seen(10, 10)].repeat(900)].concat(), None), // a rare branch
         ] {
             assert_eq!(calls_to_earn(&Standing::new(None), &calls, 1000), expected, "{:?}", calls.last());
         }
@@ -237,6 +257,19 @@ mod tests {
             assert!(calls_to_earn(&standing, &[seen(10, 10)], CLEAN_MAX).is_some());
             assert_eq!(calls_to_lose(&standing, &[seen(10_000, 10)], 1), Some(1));
         }
+    }
+
+    /// On the worker's thread it cannot work, and how seldom it is asked for cannot be known.
+    #[test]
+    fn what_needs_a_thread_is_not_tried_again() {
+        let standing = Standing::new(None);
+        assert!(!standing.note_needs_thread());
+        assert_eq!(calls_to_earn(&standing, &[seen(10, 10)], 100), Some(32));
+        assert!(standing.note_needs_thread() && !standing.is_on_worker());
+        assert_eq!(calls_to_earn(&standing, &[Seen { has_called: true, ..seen(10, 10) }], 10), None);
+        assert_eq!(calls_to_earn(&standing, &[seen(10, 10)], 2 * CLEAN_MAX), None);
+        let decided = Standing::new(Some(false));
+        assert!(!decided.note_needs_thread() && decided.is_on_worker());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use turboapi_platform::thread_time::ThreadTime;
 use crate::error::out_of_coroutine;
 use crate::hooks::Hooks;
 use crate::interpreter::{EnteredContext, copy_context};
-use crate::job::{Job, Returns, Waiter, seen_since};
+use crate::job::{Job, Returns, Waiter, seen_since, seen_to_need_thread};
 use crate::subject::{Deferred, Subject};
 
 /// One worker's.
@@ -53,15 +53,16 @@ impl Calls {
     ) -> PyResult<T> {
         // PERF: what the kernel knows costs 0.8 µs a call, so it is asked only of functions that were not always quick.
         let begin = standing.is_looked_at().then(ThreadTime::now);
-        let result = call();
-        match begin {
-            None => standing.note_quick(clock.elapsed()),
-            Some(begin) => {
-                let seen = seen_since(begin, clock);
-                if standing.note_on_worker(&seen, self.inline_budget) {
-                    self.hooks.tell_moved(py, &label(), &seen);
-                }
+        let (result, needs_thread) = seen_to_need_thread(call);
+        if needs_thread && standing.note_needs_thread() {
+            self.hooks.tell_needs_thread(py, &label());
+        } else if let Some(begin) = begin {
+            let seen = seen_since(begin, clock);
+            if standing.note_on_worker(&seen, self.inline_budget) {
+                self.hooks.tell_moved(py, &label(), &seen);
             }
+        } else {
+            standing.note_quick(clock.elapsed());
         }
         result.map_err(|error| out_of_coroutine(py, error))
     }

@@ -37,6 +37,8 @@ pub struct Hooks {
     pub returned: Py<PyAny>,
     /// `moved(label, seconds, waited, computing)`: a function has lost the worker's own thread, by a call of these seconds.
     pub moved: Py<PyAny>,
+    /// `needs_thread(label)`: a function has lost it, as it has asked for what there is only in other threads.
+    pub needs_thread: Py<PyAny>,
     /// `earned(label)`: a function has earned it.
     pub earned: Py<PyAny>,
     /// `refused(counts)`: what the server itself has refused since the last call, by name.
@@ -80,6 +82,14 @@ impl Hooks {
     pub fn tell_moved(&self, py: Python<'_>, label: &str, seen: &Seen) {
         let seconds = (seen.wall.as_secs_f64(), seen.waited().as_secs_f64(), seen.computing.as_secs_f64());
         if let Err(error) = self.moved.bind(py).call1((label, seconds.0, seconds.1, seconds.2)) {
+            error.write_unraisable(py, None);
+        }
+    }
+
+    /// A function has lost it, as it has asked for what there is only in other threads.
+    #[cold]
+    pub fn tell_needs_thread(&self, py: Python<'_>, label: &str) {
+        if let Err(error) = self.needs_thread.bind(py).call1((label,)) {
             error.write_unraisable(py, None);
         }
     }
@@ -140,6 +150,7 @@ impl Hooks {
             pool_beyond: hook("pool_beyond")?,
             returned: hook("returned")?,
             moved: hook("moved")?,
+            needs_thread: hook("needs_thread")?,
             earned: hook("earned")?,
             refused: hook("refused")?,
             broken: hook("broken")?,

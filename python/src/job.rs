@@ -227,6 +227,21 @@ impl Job {
 thread_local! {
     /// Whether something on this thread has given the worker's loop work.
     static HAS_CALLED: Cell<bool> = const { Cell::new(false) };
+    /// Whether something on this thread, a worker's own, has asked for what there is only in others.
+    static NEEDS_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The function that runs on this thread, a worker's own, has asked for what there is only in others.
+#[pyfunction]
+pub fn note_needs_thread() {
+    NEEDS_THREAD.set(true);
+}
+
+/// Makes a call on the worker's own thread, and tells whether it has asked for what there is only in others.
+pub fn seen_to_need_thread<T>(call: impl FnOnce() -> T) -> (T, bool) {
+    NEEDS_THREAD.set(false);
+    let result = call();
+    (result, NEEDS_THREAD.get())
 }
 
 /// Makes a call in a thread that is not the worker's own, and tells what it was.

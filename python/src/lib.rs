@@ -59,7 +59,7 @@ mod _core {
     #[pymodule_export]
     use super::handoff::Handoff;
     #[pymodule_export]
-    use super::job::{Doorbell, Job};
+    use super::job::{Doorbell, Job, note_needs_thread};
     #[pymodule_export]
     use super::leaf::Matched;
     #[pymodule_export]

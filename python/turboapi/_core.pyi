@@ -23,6 +23,9 @@ def changes_count() -> int:
 def note_change() -> None:
     """Counts one more."""
 
+def note_needs_thread() -> None:
+    """The function that runs on this thread, a worker's own, has asked for what there is only in others: it runs there from now on."""
+
 def watch_namespace(namespace: dict[str, Any]) -> None:
     """Has a change of what plans depend on counted, in the `__dict__` of an app, a router, a route or a middleware.
 

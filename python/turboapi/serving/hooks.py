@@ -164,6 +164,14 @@ class Hooks:
         took = f"waited {waited * 1000:.1f} ms, and computed {computing * 1000:.1f} ms" if waited else f"computed {computing * 1000:.1f} ms"
         logger.warning("%s %s on the worker's own thread: it runs in threads from now on", label, took)
 
+    def needs_thread(self, label: str) -> None:
+        """A function has lost the worker's own thread, as it has asked for what there is only in others."""
+        logger.warning(
+            "%s used anyio.from_thread on the worker's own thread, where that cannot work: it runs in threads from now on "
+            "(a route that says blocking=True does from its first call on)",
+            label,
+        )
+
     def earned(self, label: str) -> None:
         """A function has earned the worker's own thread."""
         logger.debug("%s neither waits nor computes for long: it runs on the worker's own thread from now on", label)

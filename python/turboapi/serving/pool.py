@@ -1,22 +1,21 @@
 """The threads of one worker, in which a `def` runs until it has earned the worker's own.
 
 They are as AnyIO's: as many calls run at once as the app's own limiter allows, counted together with those of `run_in_threadpool`, and
-`anyio.from_thread` works in them. Not here: the call itself, and where its result goes (python/src/job.rs).
+`anyio.from_thread` works in them (from_thread.py). Not here: the call itself, and where its result goes (python/src/job.rs).
 """
 
 import asyncio
 import contextlib
-import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import anyio
 from anyio.to_thread import current_default_thread_limiter
 
-logger = logging.getLogger("turboapi")
+from . import from_thread
 
 
 class Job(Protocol):
@@ -153,7 +152,7 @@ class Pool:
 
     def _work(self) -> None:
         self._initializer()
-        with as_anyio_thread(self._loop):
+        with from_thread.works(self._loop):
             while (job := self._jobs.get()) is not None:
                 job.run()
                 del job  # not kept until the next one comes
@@ -168,19 +167,3 @@ class Pool:
         self._waiting.clear()
         for _ in self._threads:
             self._jobs.put(None)
-
-
-@contextlib.contextmanager
-def as_anyio_thread(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Makes the calling thread one from which `anyio.from_thread` reaches the loop."""
-    try:
-        # Private: AnyIO has no public way to bring threads of one's own.
-        from anyio._backends._asyncio import AsyncIOBackend
-        from anyio._core._eventloop import claim_worker_thread, threadlocals
-    except ImportError:
-        logger.warning("this version of AnyIO does not let our threads use anyio.from_thread")
-        yield
-        return
-    with claim_worker_thread(AsyncIOBackend, loop):
-        threadlocals.current_cancel_scope = None  # for check_cancelled(): nobody cancels a handler
-        yield

@@ -22,7 +22,7 @@ from ..config import Config
 from ..errors import StartError
 from ..plan import inventory
 from ..watching import memory, refusals, watchdog
-from . import signals, state
+from . import from_thread, signals, state
 from .background import Background
 from .hooks import EVERYTHING, Hooks
 from .lifespan import Lifespan
@@ -87,6 +87,7 @@ class Worker:
         """
         with contextlib.ExitStack() as stack:
             loop = self._open(stack)
+            stack.enter_context(from_thread.is_noted(loop))
             self._complete(loop, self._live(loop))
         if self._exit is not None:
             raise self._exit
