@@ -9,6 +9,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
+import fastapi.routing
 import pytest
 from argument_cases import VARIANTS, OwnRoute, make_app
 from differential import Answer, Connection, Pair, json_request, request, serve_ours, serve_uvicorn
@@ -29,6 +30,8 @@ pytestmark = [
 
 @contextlib.contextmanager
 def pair_of(theirs: FastAPI, ours: FastAPI) -> Iterator[Pair]:
+    # FastAPI keeps by its address where an endpoint is written, and one of another test, which has gone, may have stood there.
+    fastapi.routing._endpoint_context_cache.clear()
     with serve_uvicorn(theirs) as their_address, serve_ours(ours) as our_address:
         pair = Pair(their_address, our_address)
         yield pair
