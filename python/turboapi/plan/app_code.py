@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic_core import SchemaValidator
 
 from .absent import SILENT_FACTORIES, is_copied_silently
 from .field import KEPT_MAX, ModelField
@@ -23,14 +22,12 @@ from .field import KEPT_MAX, ModelField
 
 def runs_app_code(field: ModelField) -> bool:
     """Whether a validation of this field can."""
-    return field.kind == "validator" and _adapter_runs_any(field.adapter)
+    return field.kind == "validator" and (field.is_watched or _adapter_runs_any(field.adapter))
 
 
 # PERF: one adapter serves all fields that validate alike; a schema is gone through once.
 @functools.lru_cache(maxsize=KEPT_MAX)
 def _adapter_runs_any(adapter: TypeAdapter[Any]) -> bool:
-    if type(adapter.validator) is not SchemaValidator:
-        return True  # A pydantic plugin watches validation.
     try:
         return _runs_any(adapter.core_schema)
     except (AttributeError, KeyError, TypeError, RecursionError):
