@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import fastapi
 import pytest
-from differential import Answer, Connection, request, serve_uvicorn
+from differential import Answer, Connection, request, serve_ours, serve_uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -242,6 +242,42 @@ def test_a_stream(way: str, expected: dict[str, Any]) -> None:
 
 def test_all_of_it_is_native() -> None:
     assert [(entry.template, entry.reason) for entry in compile_app(make_app([], "native")) if not entry.native] == []
+
+
+def setting(notes: Notes) -> FastAPI:
+    app = FastAPI()
+
+    @app.exception_handler(Exception)
+    async def on_error(request: Request, error: Exception) -> Response:
+        notes.append(f"handler {who.get()}")
+        return Response()
+
+    @app.get("/tasks")
+    async def with_tasks(tasks: fastapi.BackgroundTasks) -> Any:
+        tasks.add_task(lambda: notes.append(f"task {who.get()}"))
+        who.set("stream")
+        yield 1
+
+    @app.get("/fails")
+    async def fails() -> Any:
+        who.set("stream")
+        yield 1
+        raise HandledError
+
+    return app
+
+
+@pytest.mark.parametrize("serve", [serve_uvicorn, serve_ours])
+def test_what_a_stream_sets_is_its_own(serve: Any) -> None:
+    """Neither what follows it nor the handler of what it raises sees that."""
+    notes: Notes = []
+    with serve(setting(notes)) as (_, port):
+        for count, path in enumerate(("/tasks", "/fails"), 1):
+            with Peer(port) as peer:
+                peer.send(request("GET", path, ("Connection", "close")))
+                peer.rest()
+            wait_until(lambda count=count: len(notes) >= count)  # type: ignore[misc]
+    assert notes == ["task nobody", "handler nobody"]
 
 
 # A client that goes.

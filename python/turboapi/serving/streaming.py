@@ -43,7 +43,7 @@ class Stream:
     """One answer that streams, of a request of its own.
 
     Args:
-        context: of the endpoint; None: there is none, and what follows the answer has a fresh copy.
+        context: of the endpoint; None: there is none, and what follows the answer has a fresh one, without what the stream sets.
         fail: has what the stream or what follows it has raised (`error_app`).
     """
 
@@ -71,8 +71,9 @@ class Stream:
 
     def start(self) -> None:
         """Its first step at once."""
-        context = copy_context() if self._context is None else self._context.copy()
-        self._task = self._gateway.begin(self._run(), context)
+        if self._context is None:
+            self._context = copy_context()
+        self._task = self._gateway.begin(self._run(), self._context.copy())
         if not self._task.done():
             # Not told to event streams when the server ends: these may ask, and say goodbye.
             self._exchange.on_over(self._cut)
