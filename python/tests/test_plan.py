@@ -312,7 +312,7 @@ class CustomRoute(APIRoute):
 @pytest.mark.parametrize(
     ("endpoint", "options", "reason"),
     [
-        (generator, {"response_class": EventSourceResponse}, "server-sent events"),
+        (no_arguments, {"response_class": EventSourceResponse}, "server-sent events of no generator"),
         (functools.wraps(generator)(lambda: None), {}, "wraps a generator"),
         (depends, {}, "dependencies: form: a: declared by Form"),
         (request_by_default, {}, "r: Request"),

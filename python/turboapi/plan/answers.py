@@ -67,7 +67,10 @@ def renderers(context: Any, label: str) -> Renderers:
     has_model = bool(context.response_model)
     status_code = context.status_code or None
     options: dict[str, Any] = {} if status_code is None else {"status_code": status_code}
-    convert = model_serializer(context, context.response_model, label, to_bytes=is_default) if has_model else jsonable_encoder
+    convert: Callable[[object], Any] = jsonable_encoder
+    if has_model:
+        in_thread = not inspect.iscoroutinefunction(context.endpoint)
+        convert = model_serializer(context, context.response_model, label, to_bytes=is_default, in_thread=in_thread)
 
     if is_default and has_model:
         make: Callable[..., Response] = functools.partial(Response, media_type="application/json", **options)
@@ -111,12 +114,16 @@ def _is_bodiless(status_code: int) -> bool:
     return status_code < 200 or status_code in (204, 205, 304)
 
 
-def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool) -> Callable[[object], Any]:
-    """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump."""
+def model_serializer(context: Any, model: Any, label: str, *, to_bytes: bool, in_thread: bool) -> Callable[[object], Any]:
+    """`serialize_response` of FastAPI for a response model: to JSON bytes, or to values that json can dump.
+
+    Args:
+        in_thread: whether FastAPI validates in a thread, as it does with what a `def` has returned.
+    """
     field = ModelField.of(PLAIN[FieldInfo], model)
     validate = field.validate
-    if not inspect.iscoroutinefunction(context.endpoint) and runs_app_code(field):
-        # FastAPI validates what a `def` has returned in a thread: what code of the app's sets there nobody else sees.
+    if in_thread and runs_app_code(field):
+        # What code of the app's sets there nobody else sees.
         validate = functools.partial(_in_copied_context, validate)
     options = {
         "include": context.response_model_include,

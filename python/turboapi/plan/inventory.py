@@ -135,11 +135,12 @@ REMEDIES = (
      "class"),
     (r"dependencies with yield, .* custom route class", "use FastAPI's APIRoute for it"),
     (r"dependencies: what .* cannot be told", "depend on a function or class, or an object whose __call__ is a plain method"),
-    (r"dependencies: .*is not known", "keep to a version of FastAPI that turboapi knows"),
+    (r"(dependencies|server-sent events): .*is not known", "keep to a version of FastAPI that turboapi knows"),
     (r"mounted app", "move its routes into the app, by include_router, if it is FastAPI"),
     (r"Starlette route", "declare it by @app.get and its sisters; FastAPI's docs pages stay as they are"),
-    (r"generator.*|.* wraps a generator.*|server-sent events", "event streams are the app's own; JSON lines, and functions that return a "
-     "StreamingResponse, are native"),
+    (r"server-sent events, .*|server-sent events within.*", "leave out of such a route what stands between its call and its events"),
+    (r"generator.*|.* wraps a generator.*|server-sent events.*", "generators of JSON lines or of server-sent events, and functions that "
+     "return a StreamingResponse, are native"),
     (r".*custom convertor", "use str, int, float, uuid or path in the template"),
     (r".*plain template|.*not in the path", "name each parameter of the path by a plain name between braces"),
     (r".* handler of FastAPI's .*|the handler .*|FastAPI's handler .*", "wrap it as FastAPI's documentation does: in `get_route_handler`, "

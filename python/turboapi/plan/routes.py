@@ -24,7 +24,6 @@ from typing import Any, Literal, NamedTuple
 
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.datastructures import DefaultPlaceholder
-from fastapi.responses import EventSourceResponse
 from fastapi.routing import APIRoute, APIRouter, APIWebSocketRoute, iter_route_contexts
 from starlette import convertors
 from starlette.responses import Response
@@ -432,9 +431,7 @@ def _route_reason(context: Any) -> str:
     response_class = declared.value if isinstance(declared, DefaultPlaceholder) else declared
     if not isinstance(response_class, type) or not issubclass(response_class, Response):
         return "the response class is not a plain class"
-    if issubclass(response_class, EventSourceResponse):
-        return "server-sent events"
-    return streams.reason(context) if streams.is_generator(context.endpoint) else ""
+    return streams.reason(context, response_class)
 
 
 def _endpoint_reason(endpoint: Any) -> str:
@@ -458,6 +455,8 @@ def _plan(context: Any, original: APIRoute, methods: tuple[str, ...], place: Pla
         return root
     label = f"{','.join(sorted(methods))} {place.prefix}{context.path_format}"
     is_stream = root.kind == "stream"  # whose call only makes the generator
+    if is_stream and (reason := streams.around_reason(context, (node.scope for node in root.walk()), place.wrapped is not None)):
+        return reason
     blocking = False if is_stream else getattr(original, "turboapi_blocking", None)
     composed = compose(root, getattr(context, "dependant", None), label, context.path_format, blocking, place.is_within_stack)
     if isinstance(composed, str):
