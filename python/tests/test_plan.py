@@ -315,7 +315,6 @@ class CustomRoute(APIRoute):
         (no_arguments, {"response_class": EventSourceResponse}, "server-sent events of no generator"),
         (functools.wraps(generator)(lambda: None), {}, "wraps a generator"),
         (depends, {}, "dependencies: form: a: declared by Form"),
-        (request_by_default, {}, "r: Request"),
         (two_requests, {}, "b: a second argument for the connection"),
         (response_subclass, {}, "r: HTMLResponse"),
         (path_in_value, {}, "alias is not a plain name"),
@@ -534,6 +533,7 @@ def test_nothing_around_the_router() -> None:
     [
         (request_argument, "r", None),
         (connection_argument, "c", None),
+        (request_by_default, "r", None),
         (response_argument, None, "r"),
     ],
 )

@@ -1,10 +1,11 @@
 """What endpoints and dependencies get by annotation: request, response, background tasks; and what reaches the answer of it."""
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import BackgroundTasks, Depends, HTTPException, Request, Response
+from fastapi import BackgroundTasks, Depends, HTTPException, Query, Request, Response  # noqa: F401 - Query in a string below
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.background import BackgroundTask
 from starlette.background import BackgroundTasks as StarletteTasks
@@ -90,7 +91,31 @@ def _add_requests(kit: Kit) -> None:
         kit.mark("endpoint")
         return {"app": request.app is kit.app, "user": request.state.user, "url": str(request.url_for("found", item_id=5).path)}
 
+    def defaulted(request: Request = None, response: Response = None, tasks: BackgroundTasks = None, q: int = 1):  # type: ignore[assignment]
+        kit.mark("endpoint")
+        response.status_code = 202
+        tasks.add_task(kit.mark, "task")
+        return [_seen(request), q]
+
+    def signed(**given: Any):
+        kit.mark("signed")
+        given["response"].headers["X-Signed"] = "1"
+        return [given["q"], given["connection"].url.path]
+
+    # As of a module with `from __future__ import annotations`.
+    texts = {"connection": "HTTPConnection", "response": "Response", "q": "Annotated[int, Query(le=9)]"}
+    signed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=text) for name, text in texts.items()]
+    )
+
+    async def by_signed(value: Annotated[Any, Depends(signed)]):
+        kit.mark("endpoint")
+        return value
+
     pairs: dict[str, tuple[Callable[..., Any], Ask]] = {
+        "/defaulted": (defaulted, Ask("/defaulted", query=(("q", "5"),))),
+        "/signed": (signed, Ask("/signed", query=(("q", "5"),))),
+        "/signed/depended": (by_signed, Ask("/signed/depended", query=(("q", "5"),))),
         "/request/sync/{item_id}": (
             request_sync,
             Ask("/request/sync/{}", values=(("i", "5"),), query=(("a", "1"),), cookies=(("c", "d"),)),
@@ -136,7 +161,7 @@ def _add_responses(kit: Kit) -> None:
         response.headers["X-Endpoint"] = "ü"
         response.headers.append("X-Many", "endpoint")
         response.set_cookie("endpoint", "e", samesite=None)
-        response.delete_cookie("old")
+        response.set_cookie("old", "", max_age=0, expires="Thu, 01 Jan 1970 00:00:00 GMT")  # not by the clock, as delete_cookie
         return {"a": 1}
 
     async def coroutine(response: Response, code: Literal["201", "204", "304", "404", "500"] = "201"):

@@ -123,9 +123,10 @@ def signature_of(call: Callable[..., Any]) -> inspect.Signature:
         NameError: an annotation names what its module does not have.
     """
     try:
-        return inspect.signature(call, eval_str=True)
+        signature = inspect.signature(call, eval_str=True)
     except NameError:
         signature = inspect.signature(call)
+    # One that a callable says of itself (`__signature__`) is taken as it is.
     names = getattr(inspect.unwrap(call), "__globals__", {})
 
     def evaluated(argument: inspect.Parameter) -> inspect.Parameter:
@@ -236,8 +237,8 @@ def _read_argument(argument: inspect.Parameter, path_names: set[str]) -> Paramet
     """One argument as FastAPI's `analyze_param` reads it, or why it is not for a plan."""
     if argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY):
         return f"{argument.kind.description} argument"
-    # By exact class and without more: what Annotated or a default adds to these is for FastAPI to say.
-    if argument.name not in path_names and argument.default is inspect.Parameter.empty:
+    # By exact class and without more: what Annotated adds to these is for FastAPI to say. A default never counts.
+    if argument.name not in path_names:
         if argument.annotation in (Request, HTTPConnection):
             return Given(argument.name, "connection")
         if argument.annotation is Response:
