@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import fastapi.routing
 import pytest
 from differential import request, serve_ours, serve_uvicorn
-from fastapi import BackgroundTasks, Depends, FastAPI, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Request
+from fastapi.datastructures import Default
 from fastapi.responses import EventSourceResponse
 from fastapi.routing import APIRoute
 from test_background import wait_until
@@ -172,6 +173,28 @@ def test_not_native(endpoint: Any, kind: type[APIRoute], reason: str) -> None:
     assert compile_app(app)[0].reason == reason
     with serve_uvicorn(app) as (_, theirs), serve_ours(app) as (_, ours):
         assert get(ours, "/").body == get(theirs, "/").body == b"data: 1\n\n"
+
+
+def test_by_default() -> None:
+    """Of an app and of routers."""
+    app = FastAPI(openapi_url=None, default_response_class=EventSourceResponse)
+    router = APIRouter()
+    app.get("/app")(numbers)
+    router.get("/router")(numbers)
+    included = APIRouter(default_response_class=EventSourceResponse)
+    included.include_router(router, prefix="/included")
+    for each in (router, included):
+        app.include_router(each)
+    hidden = FastAPI(openapi_url=None)
+    hidden.get("/hidden", response_class=Default(EventSourceResponse))(numbers)
+    app.mount("/mounted", hidden)
+    reasons = {entry.template: entry.reason for entry in compile_app(app) if entry.kind == "route"}
+    # FastAPI says of that one that it has JSON lines, and sends events.
+    left = {"/mounted/hidden": "server-sent events of a default response class"}
+    assert reasons == {"/app": "", "/router": "", "/included/router": "", **left}
+    with serve_uvicorn(app) as (_, theirs), serve_ours(app) as (_, ours):
+        for path in reasons:
+            assert get(ours, path).body == get(theirs, path).body == b"data: 1\n\n"
 
 
 def test_another_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,7 @@ REASONS = {
     "x: Request": "as parameters",
     "generator: its answer is not JSON lines": "generators",
     "server-sent events of no generator": "generators",
+    "server-sent events of a default response class": "generators",
     "server-sent events, and a dependency that ends before them": "between its call and its events",
     "server-sent events within a custom route class": "between its call and its events",
     "server-sent events: how this FastAPI sends them is not known": "version of FastAPI",

@@ -34,12 +34,15 @@ def is_generator(endpoint: Callable[..., Any]) -> bool:
 
 def reason(context: Any, response_class: type[Response]) -> str:
     """Why what an endpoint returns is a stream that is not for a plan, or ""."""
+    sends_events = issubclass(response_class, EventSourceResponse)
     if not is_generator(context.endpoint):
-        return "server-sent events of no generator" if issubclass(response_class, EventSourceResponse) else ""
+        return "server-sent events of no generator" if sends_events else ""
     known = {"is_json_stream", "is_sse_stream", "stream_item_type"}
     if any(getattr(context, name, known) is known for name in known):
         return "generator: this FastAPI does not say what it makes of it"
-    if context.is_sse_stream:
+    if sends_events != context.is_sse_stream:
+        return "server-sent events of a default response class"
+    if sends_events:
         return "" if events.are_known() else "server-sent events: how this FastAPI sends them is not known"
     if context.is_json_stream != isinstance(context.response_class, DefaultPlaceholder):
         return "generator: its answer is not JSON lines"
