@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pathlib
+import random
 import re
 import sys
 import tempfile
@@ -139,6 +140,7 @@ def asked(folder: pathlib.Path, file: pathlib.Path, server: str) -> list[list[An
     from docs_requests import requests_of
 
     differential.SECONDS_TO_ANSWER = SECONDS
+    random.seed(SECONDS)  # what an app draws is the same under both
     answers: list[list[Any]] = []
     with imported(folder, file) as apps:
         for app in () if isinstance(apps, str) else apps:

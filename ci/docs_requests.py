@@ -41,7 +41,8 @@ def requests_of(schema: dict[str, Any]) -> list[bytes]:
 class _Operation:
     def __init__(self, schema: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> None:
         self._schema, self._path, self._method = schema, path, method
-        self._parameters = operation.get("parameters", [])
+        # But for a Host, of which each request has one, and there may be no second.
+        self._parameters = [parameter for parameter in operation.get("parameters", []) if parameter["name"].lower() != "host"]
         content = operation.get("requestBody", {}).get("content", {})
         self._media_type, self._body = next(((kind, entry.get("schema", {})) for kind, entry in content.items()), ("", {}))
 
