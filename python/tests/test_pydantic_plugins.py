@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from turboapi.plan import field
 from turboapi.plan.routes import compile_app
+from turboapi.plan.rules import rules
 
 pytestmark = pytest.mark.above_platform
 
@@ -67,6 +68,10 @@ def make_app() -> FastAPI:
     async def item(item: Item, found: dict[str, Any] = Depends(page)) -> Any:
         return [item, found]
 
+    @app.post("/alone")
+    async def alone(item: Item) -> Item:
+        return item
+
     return app
 
 
@@ -83,14 +88,21 @@ def test_one_that_is_not_called_leaves_routes_native(plugin: Plugin) -> None:
 @pytest.mark.parametrize("plugin", [FASTAPI], indirect=True)
 def test_what_one_hears_of_is_in_the_requests_own_task(plugin: Plugin) -> None:
     reasons = {entry.template: entry.reason for entry in compile_app(make_app())}
-    converts = "dependencies: code of the app's own converts an argument"
-    assert reasons == {"/page": converts, "/plain": "", "/items": converts}
+    if rules().defaults_are_validated is False:
+        converts = "dependencies: code of the app's own converts an argument"
+        assert reasons == {"/page": converts, "/plain": "", "/items": converts, "/alone": ""}
+    else:  # of which it hears by each request, too
+        assert reasons["/plain"] == "other: default is validated, and a pydantic plugin watches"
 
 
 REQUESTS = [
     *(request("GET", f"/page{query}") for query in ("", "?skip=1&limit=2.5&query=x", "?skip=x&limit=", "?skip=1_0&limit=inf")),
     *(request("GET", f"/plain{query}") for query in ("?number=1", "?number=%201&other=1e3", "", "?number=1.5")),
-    *(json_request("/items?skip=2", body) for body in (b'{"name": "x"}', b'{"name": "x", "price": "2"}', b"[]", b"{", b'{"name": 1}')),
+    *(
+        json_request(path, body)
+        for path in ("/items?skip=2", "/alone")
+        for body in (b'{"name": "x"}', b'{"name": "x", "price": "2"}', b"[]", b"{", b'{"name": 1}')
+    ),
 ]
 
 

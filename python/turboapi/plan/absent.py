@@ -40,6 +40,8 @@ def of_parameter(field: ModelField) -> Absent | str:
     info = field.info
     if info.is_required() or validates is False or _is_computed(field) or info.default is None:
         return _of(field)
+    if field.is_watched:
+        return "default is validated, and a pydantic plugin watches"
     default = info.default
     try:
         validated = field.validate(copy.deepcopy(default))
