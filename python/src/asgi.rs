@@ -111,6 +111,8 @@ struct State {
     /// The head that was started and not yet sent: it leaves with the first part of the body, as one piece if that is all.
     start: Option<(u16, Headers)>,
     is_started: bool,
+    /// Whether the app has begun its answer, though middleware holds it back.
+    has_begun: bool,
     /// What the app's own Content-Length leaves to send, if it said one and there is a body.
     promised: Option<u64>,
     is_complete: bool,
@@ -312,6 +314,18 @@ impl Exchange {
     #[getter]
     fn over(&self) -> bool {
         lock(&self.state).is_over
+    }
+
+    /// The app has begun its answer. Middleware may hold that back.
+    fn note_begun(&self) {
+        lock(&self.state).has_begun = true;
+    }
+
+    /// Whether that was told, or the answer was started.
+    #[getter]
+    fn begun(&self) -> bool {
+        let state = lock(&self.state);
+        state.is_started || state.has_begun
     }
 
     #[getter]

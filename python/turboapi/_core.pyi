@@ -86,6 +86,11 @@ class Exchange:
     @property
     def over(self) -> bool:
         """Whether the peer waits no longer, or has everything."""
+    def note_begun(self) -> None:
+        """The app has begun its answer. Middleware may hold that back."""
+    @property
+    def begun(self) -> bool:
+        """Whether that was told, or the answer was started."""
     @property
     def started(self) -> bool: ...
     @property

@@ -101,7 +101,7 @@ class Gateway:
             matched.remember(scope)
         self.begin(self._run(app, scope, exchange), context)
 
-    async def call(self, app: AsgiApp, exchange: Exchange, **further: Any) -> None:
+    async def call(self, app: AsgiApp, exchange: Exchange, further: dict[str, Any]) -> None:
         """Calls an app for this request, within a task that answers it. Whatever it raises is raised here.
 
         Args:

@@ -269,7 +269,9 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] | None = None) 
         scope["app"] = app
         scope.setdefault("router", app.router)
         _match_again(app, routes.get((scope.get(TEMPLATE), scope["method"])), scope)
-        has_begun = scope[HAS_BEGUN] = scope.get(HAS_BEGUN, False) or getattr(send, "has_begun", False)
+        # By the gateway's `send`, or by one that middleware has between: that one holds it back.
+        is_out = getattr(send, "has_begun", False)
+        has_begun = scope[HAS_BEGUN] = is_out or scope.get(HAS_BEGUN, False)
         scope[WAS_HANDLED] = False
         if not has_begun and around is None and hasattr(send, "whole"):
             handler = handlers.find(scope["turboapi.exception"])
@@ -279,8 +281,8 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] | None = None) 
                     return
                 except Exception as error:
                     scope["turboapi.exception"], scope[WAS_HANDLED] = error, True
-                has_begun = scope[HAS_BEGUN] = send.has_begun  # type: ignore[attr-defined]
-        if has_begun:
+                is_out = scope[HAS_BEGUN] = send.has_begun  # type: ignore[attr-defined]
+        if is_out or (around is None and scope[HAS_BEGUN]):
             await begun(scope, receive, after_begin(send))
         else:
             await stack(scope, receive, send)

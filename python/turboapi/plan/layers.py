@@ -27,9 +27,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .._core import Exchange
 from . import changes
+from .answers import HAS_BEGUN
 from .chain import chain
 
 
@@ -107,6 +109,23 @@ def around(app: FastAPI, inner: ASGIApp) -> ASGIApp:
         outer.app = inner
         inner = outer
     return inner
+
+
+class Noted:
+    """A response that tells when it has begun. Middleware may hold that back, and what fails then has failed after it all the same."""
+
+    def __init__(self, response: ASGIApp, exchange: Exchange) -> None:
+        self._response = response
+        self._exchange = exchange
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._exchange.note_begun()
+                scope[HAS_BEGUN] = True
+            await send(message)
+
+        await self._response(scope, receive, tell)
 
 
 #: The key of a scope under which `respond` finds what it is to send.

@@ -15,7 +15,7 @@ class Raising:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._has_started:
-            await send({"type": "http.response.start"})
+            await send({"type": "http.response.start", "status": 200, "headers": []})
         error, self._error = self._error, None
         assert error is not None
         try:

@@ -108,7 +108,7 @@ class Hooks:
     def stack(self, exchange: _core.Exchange, matched: _core.Matched, context: Context | None) -> None:
         """The app's own ASGI call, with a plan for its innermost part."""
         if self._bare is not None and matched.is_of(self._app.router):
-            self._gateway.start(self._bare, exchange, context, **{leaf.KEY: matched})
+            self._gateway.start(self._bare, exchange, context, further={leaf.KEY: matched})
         else:
             self._gateway.start(self._stack, exchange, context, matched)
 
@@ -118,13 +118,16 @@ class Hooks:
             parts = (self._loop, self._gateway, self._background)
             streaming.Stream(response, exchange, context, self._error_app, *parts).start()
         else:
-            response = self._background.taken_over(response)
-            self._gateway.start(self._respond, exchange, context, further={layers.RESPONSE_KEY: response})
+            self._gateway.start(self._respond, exchange, context, further=self._sending(response, exchange))
 
     async def send(self, exchange: _core.Exchange, response: Any) -> None:
         """A response's ASGI call, within the function that has made it: what it raises is raised there."""
+        await self._gateway.call(self._send, exchange, self._sending(response, exchange))
+
+    def _sending(self, response: Any, exchange: _core.Exchange) -> dict[str, Any]:
+        """What the scope has in which a response is sent."""
         response = self._background.taken_over(response)
-        await self._gateway.call(self._send, exchange, **{layers.RESPONSE_KEY: response})
+        return {layers.RESPONSE_KEY: layers.Noted(response, exchange) if self.layers else response}
 
     def finish(self, exchange: _core.Exchange) -> None:
         """Whoever had to answer has returned."""
@@ -142,6 +145,8 @@ class Hooks:
         self._gateway.reported = id(exception)  # soon
         further = raised(exception)
         del exception  # it has this frame before long
+        if exchange.begun:
+            further[answers.HAS_BEGUN] = True
         route = exchange.route
         if route is not None and route < len(self.routes):  # the table may be another one by now
             further[answers.TEMPLATE] = self.routes[route].template
