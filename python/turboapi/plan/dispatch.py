@@ -56,6 +56,7 @@ class Dispatch:
             response = await middleware.dispatch_func(request, inner.call_next)
             body = inner.unread_body(response)
             if body is None:
+                inner.tell_that_it_goes_on()
                 await response(scope, request.wrapped_receive, send)
             else:
                 await inner.answer(response, body)

@@ -199,6 +199,11 @@ class InnerCall:
             if not message.get("more_body", False):
                 break
 
+    def tell_that_it_goes_on(self) -> None:
+        """The inner app goes on while the response is sent: how many turns that takes in the calls around this one, it may tell."""
+        if self._running and type(self._send) is InnerCall:
+            self._send._takes_turns = True
+
     def unread_body(self, response: Any) -> bytes | None:
         """From here on the response is sent. Its body, if the inner app has given it whole and nobody has touched its stream."""
         self._is_answering = True
