@@ -136,8 +136,7 @@ def test_as_uvicorn(pair: Pair, path: str) -> None:
 
 def test_where_null_is_no_value_it_is_for_the_apps_own_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing else is. FastAPI asks where an endpoint is written for each request that it answers itself."""
-    known = rules.rules()._replace(takes_null=False)
-    monkeypatch.setattr("turboapi.plan.routes.rules", lambda: known)
+    monkeypatch.setitem(vars(rules.rules()), "takes_null", False)
     asked: list[object] = []
     monkeypatch.setattr("fastapi.routing._extract_endpoint_context", lambda endpoint: asked.append(endpoint) or {})
     with serve_ours(make_app()) as address:

@@ -435,13 +435,14 @@ def _route_reason(context: Any) -> str:
 
 
 def _endpoint_reason(endpoint: Any) -> str:
+    if streams.is_bare(endpoint):
+        return ""
     if not isinstance(endpoint, types.FunctionType | types.MethodType):
         return f"the endpoint is a {type(endpoint).__name__}, not a function"
     function = inspect.unwrap(endpoint)
     if any(kind(endpoint) != kind(function) for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
         return "a function wraps a generator, or a generator wraps a function"
-    code = getattr(endpoint, "__code__", None)
-    is_coroutine = inspect.iscoroutinefunction(endpoint)
+    code, is_coroutine = getattr(endpoint, "__code__", None), inspect.iscoroutinefunction(endpoint)
     if code is None or is_coroutine != bool(code.co_flags & inspect.CO_COROUTINE) or hasattr(endpoint, "_is_coroutine"):
         return "the endpoint is marked as a coroutine function"
     if not is_coroutine and inspect.iscoroutinefunction(function):

@@ -7,41 +7,51 @@ whatever has another answer here. FastAPI's private parts are called only to fin
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from fastapi import Body, Header, Query
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json
 from starlette.datastructures import Headers, QueryParams
 
 
-class Rules(NamedTuple):
-    """How arguments are read."""
+class Rules:
+    """How arguments are read. PERF: each sample costs a millisecond or two at start, so only what an app has is asked."""
 
-    defaults_are_validated: bool | None
-    """Whether the default of a query parameter that was not sent is validated: 0.141 does, 0.165 does not. None: cannot tell."""
-    errors_are_known: bool
-    """Whether one missing or wrong value is worded as `invalid.py` does."""
-    forms_are_known: bool
-    """Whether lists, texts of JSON and computed defaults are read as by 0.165."""
-    models_are_known: bool
-    """The same of models, and of a value that has several names."""
-    bodies_are_known: bool
-    """The same of several bodies, and of one within an object, but for a value that is `null`."""
-    takes_null: bool
-    """Whether `null` in a body is a value: before 0.165 it is as if nothing was sent."""
+    @functools.cached_property
+    def defaults_are_validated(self) -> bool | None:
+        """Whether the default of a query parameter that was not sent is validated: 0.141 does, 0.165 does not. None: cannot tell."""
+        return _defaults_are_validated()
+
+    @functools.cached_property
+    def errors_are_known(self) -> bool:
+        """Whether one missing or wrong value is worded as `invalid.py` does."""
+        return _holds(_one_value)
+
+    @functools.cached_property
+    def forms_are_known(self) -> bool:
+        """Whether lists, texts of JSON and computed defaults are read as by 0.165."""
+        return _holds(_computed)
+
+    @functools.cached_property
+    def models_are_known(self) -> bool:
+        """The same of models, and of a value that has several names."""
+        return _holds(_computed, _names, _models, _headers)
+
+    @functools.cached_property
+    def bodies_are_known(self) -> bool:
+        """The same of several bodies, and of one within an object, but for a value that is `null`."""
+        return _holds(_bodies) and (self.takes_null or _holds(_no_null))
+
+    @functools.cached_property
+    def takes_null(self) -> bool:
+        """Whether `null` in a body is a value: before 0.165 it is as if nothing was sent."""
+        return _holds(_null)
 
 
 @functools.cache
 def rules() -> Rules:
     """Those of the installed FastAPI."""
-    return Rules(
-        defaults_are_validated=_defaults_are_validated(),
-        errors_are_known=_holds(_one_value),
-        forms_are_known=_holds(_computed),
-        models_are_known=_holds(_computed, _names, _models, _headers),
-        bodies_are_known=_holds(_bodies) and (_holds(_null) or _holds(_no_null)),
-        takes_null=_holds(_null),
-    )
+    return Rules()
 
 
 def _holds(*samples: Callable[[], bool]) -> bool:

