@@ -93,8 +93,14 @@ impl Layers {
         Some(Self { layers, uses_origin, uses_coding })
     }
 
-    /// A request, before its handler is called.
-    pub fn enter(&self, request: &Request<'_>) -> Entered {
+    /// Whether one of them looks at the scheme by which its client has asked.
+    #[must_use]
+    pub fn uses_scheme(&self) -> bool {
+        self.layers.iter().any(|layer| matches!(layer, Layer::TrustedHost(_) | Layer::HttpsRedirect(_)))
+    }
+
+    /// A request, before its handler is called. `scheme`: by which its client has asked.
+    pub fn enter(&self, request: &Request<'_>, scheme: &str) -> Entered {
         let head = |name| request.head.value(request.head_bytes, name);
         let mut trail = Trail::default();
         if self.uses_origin {
@@ -113,8 +119,8 @@ impl Layers {
                     Err(step) => step,
                 },
                 Layer::Gzip(_) => Step::On,
-                Layer::TrustedHost(hosts) => hosts.enter(request),
-                Layer::HttpsRedirect(redirect) => redirect.enter(request),
+                Layer::TrustedHost(hosts) => hosts.enter(request, scheme),
+                Layer::HttpsRedirect(redirect) => redirect.enter(request, scheme),
             };
             match step {
                 Step::On => {}

@@ -7,6 +7,7 @@ pub mod balance;
 pub mod connection;
 pub mod handler;
 pub mod layers;
+pub mod proxies;
 pub mod request;
 pub mod answer;
 pub mod output;

@@ -15,6 +15,7 @@ use turboapi_core::handler::{Ended, Part};
 use turboapi_core::request::RequestId;
 
 use crate::mailbox::{Mailbox, Ticket, lock};
+use crate::proxies::Proxies;
 use crate::reply::{checked_status, headers_from, shared_bytes};
 use crate::request::Retained;
 
@@ -232,13 +233,14 @@ impl Exchange {
 #[pymethods]
 impl Exchange {
     /// Writes what an ASGI scope has of the request. The app is served by a proxy under `root_path`, which was taken off its path;
-    /// `raw_root_path` is that in octets, percent-encoded. `servers`: address and port of each listener.
+    /// `raw_root_path` is that in octets, percent-encoded. `servers`: address and port of each listener. `proxies`: who is believed.
     fn fill(
         &self,
         scope: &Bound<'_, PyDict>,
         root_path: &str,
         raw_root_path: &[u8],
         servers: &Bound<'_, PyList>,
+        proxies: &Proxies,
     ) -> PyResult<()> {
         let (py, request) = (scope.py(), &self.request);
         scope.set_item(intern!(py, "http_version"), request.http_version(py))?;
@@ -247,7 +249,9 @@ impl Exchange {
             Some(server) => scope.set_item(intern!(py, "server"), server)?,
             None => scope.set_item(intern!(py, "server"), servers.get_item(request.listener() as usize)?)?,
         }
-        scope.set_item(intern!(py, "client"), request.client())?;
+        let (client, scheme) = request.client(&proxies.core);
+        scope.set_item(intern!(py, "client"), client)?;
+        scope.set_item(intern!(py, "scheme"), scheme.unwrap_or("http"))?;
         scope.set_item(intern!(py, "method"), request.method(py))?;
         let (path, raw_path) = (request.path(), request.raw_path());
         let (path, raw_path) = if root_path.is_empty() {

@@ -7,6 +7,7 @@ use turboapi_core::refusals::Refusal;
 use turboapi_core::standing::Seen;
 
 use crate::changes;
+use crate::proxies::Proxies;
 
 /// What `turboapi/serving/hooks.py` has.
 pub struct Hooks {
@@ -47,6 +48,8 @@ pub struct Hooks {
     pub broken: Py<PyAny>,
     /// `routes_changed()`: whether the app is no longer what its plans were made from.
     pub routes_changed: Py<PyAny>,
+    /// Who is believed when he says whom he asks for.
+    pub proxies: Py<Proxies>,
     /// The count of changes (`changes.rs`) at which it is. None: that cannot tell, and `routes_changed` has to be asked.
     pub version: Option<u64>,
     /// Whether 404 and 405 are FastAPI's own.
@@ -155,6 +158,7 @@ impl Hooks {
             refused: hook("refused")?,
             broken: hook("broken")?,
             routes_changed: hook("routes_changed")?,
+            proxies: hooks.getattr("proxies")?.cast_into::<Proxies>()?.unbind(),
             version: hooks.getattr("version")?.extract()?,
             answers_unmatched: hooks.getattr("answers_unmatched")?.extract()?,
         })

@@ -7,14 +7,18 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 use turboapi_core::layers::{self, Cors, Entered, Gzip, HttpsRedirect, Layer, NotCovered, OriginPattern, Trail};
 use turboapi_core::layers::{LAYERS_MAX, TrustedHost, Whole};
+use turboapi_core::proxies;
 use turboapi_core::request::Request;
 
 use crate::fields;
+use crate::proxies::Proxies;
 
 /// All of an app's.
 pub struct Layers {
     core: layers::Layers,
     live: Vec<Live>,
+    /// Who is believed about the scheme; None: nobody asks.
+    proxies: Option<Arc<proxies::Proxies>>,
 }
 
 /// A list of the app's that Starlette looks into at each request, and what was in it.
@@ -31,11 +35,11 @@ pub struct Around {
 }
 
 impl Layers {
-    /// Reads a list of layers of `plan/layers.py`, outermost first; none for an app without.
+    /// Reads a list of layers of `plan/layers.py`, outermost first; none for an app without. `proxies`: who is believed about the scheme.
     ///
     /// # Errors
     /// A layer lacks something, or has something that is not known.
-    pub fn new(entries: &Bound<'_, PyAny>) -> PyResult<Option<Arc<Self>>> {
+    pub fn new(entries: &Bound<'_, PyAny>, proxies: &Proxies) -> PyResult<Option<Arc<Self>>> {
         let mut layers = Vec::new();
         let mut live = Vec::new();
         for entry in entries.try_iter()? {
@@ -70,7 +74,8 @@ impl Layers {
         let (count, max) = (layers.len(), LAYERS_MAX);
         let core = layers::Layers::new(layers)
             .ok_or_else(|| PyValueError::new_err(format!("{count} layers were given, allowed are {max}")))?;
-        Ok(Some(Arc::new(Self { core, live })))
+        let proxies = core.uses_scheme().then(|| Arc::clone(&proxies.core));
+        Ok(Some(Arc::new(Self { core, live, proxies })))
     }
 
     /// A request, before anything else is done about it. `Through` comes with what its answer has to go out through.
@@ -79,7 +84,11 @@ impl Layers {
             // It was changed while the app runs: the app's own middleware, which looks into it, is right.
             return Entered::Unsure;
         }
-        self.core.enter(request).map(|trail| Around { layers: Arc::clone(self), trail })
+        let told = self
+            .proxies
+            .as_ref()
+            .and_then(|proxies| proxies.scheme(request.origin.peer, request.head, request.head_bytes));
+        self.core.enter(request, told.unwrap_or("http")).map(|trail| Around { layers: Arc::clone(self), trail })
     }
 }
 

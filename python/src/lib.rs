@@ -25,6 +25,7 @@ mod after;
 mod asgi;
 mod reply;
 mod layers;
+mod proxies;
 mod plan;
 mod invalid;
 mod parameter;
@@ -70,6 +71,8 @@ mod _core {
     use super::part::Part;
     #[pymodule_export]
     use super::probe::probe_backend;
+    #[pymodule_export]
+    use super::proxies::Proxies;
     #[pymodule_export]
     use super::router::Router;
     #[pymodule_export]

@@ -6,6 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use turboapi_core::http::head::{Head, Method};
+use turboapi_core::proxies::{Proxies, Seen};
 use turboapi_core::request::{Origin, Request, RequestId};
 use turboapi_core::router::{Match, Params};
 
@@ -124,9 +125,10 @@ impl Retained {
         self.is_body_complete
     }
 
-    /// Address and port of the other end.
-    pub fn client(&self) -> Option<(String, u16)> {
-        self.origin.peer.map(in_words)
+    /// Address and port of the client, and the scheme by which it has asked, if proxies say so.
+    pub fn client(&self, proxies: &Proxies) -> (Option<(String, u16)>, Option<&'static str>) {
+        let Seen { client, scheme } = proxies.seen(self.origin.peer, &self.head, &self.head_bytes);
+        (client.or_else(|| self.origin.peer.map(in_words)), scheme)
     }
 
     /// Address and port of this end.

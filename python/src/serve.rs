@@ -417,7 +417,7 @@ impl Worker {
         let hooks = Arc::new(Hooks::new(hooks)?);
         let mut handler = PythonHandler::new(hooks, types, AsyncioLoop::new(event_loop)?, returns, budget);
         handler.routes = table.routes;
-        handler.layers = Layers::new(layers)?;
+        handler.layers = Layers::new(layers, handler.hooks.proxies.get())?;
         server.set_routes(table.router, handler);
         Ok(())
     }

@@ -7,6 +7,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
@@ -134,8 +135,8 @@ class Pair:
 
 
 @contextlib.contextmanager
-def serve_uvicorn(app: object, http: str = "auto") -> Iterator[tuple[str, int]]:
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", http=http))  # type: ignore[arg-type]
+def serve_uvicorn(app: object, **options: Any) -> Iterator[tuple[str, int]]:
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", **options))  # type: ignore[arg-type]
     started = threading.Event()
     startup = server.startup
 

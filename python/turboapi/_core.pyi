@@ -69,13 +69,16 @@ def connections_max(descriptors: int) -> int:
 class Exchange:
     """One request that the app's own ASGI call answers, and the way back. Belongs to one worker's thread."""
 
-    def fill(self, scope: dict[str, Any], root_path: str, raw_root_path: bytes, servers: list[tuple[str, int | None]]) -> None:
-        """Writes what an ASGI scope has of the request: `http_version`, `server`, `client`, `method`, `path`, `raw_path`, `query_string`
-        and `headers`.
+    def fill(
+        self, scope: dict[str, Any], root_path: str, raw_root_path: bytes, servers: list[tuple[str, int | None]], proxies: Proxies
+    ) -> None:
+        """Writes what an ASGI scope has of the request: `http_version`, `server`, `client`, `scheme`, `method`, `path`, `raw_path`,
+        `query_string` and `headers`.
 
         Args:
             root_path: the path under which a proxy serves the app; `raw_root_path` is that percent-encoded.
             servers: address and port of each listener, by a number that means the same place to all workers.
+            proxies: who is believed when he says whom he asks for.
         """
     @property
     def route(self) -> int | None:
@@ -204,6 +207,21 @@ class Matched:
 
         Raises what FastAPI would have raised.
         """
+
+@final
+class Proxies:
+    """Which peers are proxies of one's own, and are believed.
+
+    Args:
+        everyone: whether all are.
+        unix: whether those that come by a Unix socket are.
+        networks: each an address and the length of its prefix.
+
+    Raises:
+        ValueError: one is no address.
+    """
+
+    def __init__(self, *, everyone: bool, unix: bool, networks: list[tuple[str, int]]) -> None: ...
 
 @final
 class Part:

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, StreamingResponse
 
 from . import strangers
-from ._core import Exchange, Matched
+from ._core import Exchange, Matched, Proxies
 from .plan.leaf import KEY, TAKE_WHOLE
 
 logger = logging.getLogger("turboapi")
@@ -56,6 +56,7 @@ class Gateway:
         loop: the worker's loop.
         servers: address and port of each listener; (path, None) for a Unix socket.
         root_path: the path under which a proxy serves the app.
+        proxies: who is believed when he says whom he asks for.
         request_state: makes the `state` of a request's scope.
         exceptions: where each exception that became a 500 is put.
     """
@@ -65,12 +66,14 @@ class Gateway:
         loop: asyncio.AbstractEventLoop,
         servers: Sequence[tuple[str, int | None]],
         root_path: str,
+        proxies: Proxies,
         request_state: Callable[[], dict[str, Any]],
         exceptions: list[BaseException] | None,
     ) -> None:
         self._loop = loop
         self._servers = list(servers)
         self.root_path = root_path
+        self.proxies = proxies
         self._raw_root_path = quote(root_path).encode("ascii")
         self._request_state = request_state
         self._exceptions = exceptions
@@ -123,7 +126,7 @@ class Gateway:
     def tell_incomplete(self, exchange: Exchange) -> None:
         """Logs that nobody goes on with an answer."""
         scope: dict[str, Any] = {}
-        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
+        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers, self.proxies)
         logger.error("%s %r: the app returned before its answer was complete", scope["method"], scope["path"])
 
     def go_on(self, work: Awaitable[None], exchange: Exchange, context: Context | None, fail: AsgiApp) -> None:
@@ -148,8 +151,8 @@ class Gateway:
             task.add_done_callback(self.tasks.discard)
 
     def _scope(self, exchange: Exchange, further: dict[str, Any]) -> Scope:
-        scope: Scope = {"type": "http", "asgi": VERSION, "scheme": "http", "root_path": self.root_path, "state": self._request_state()}
-        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers)
+        scope: Scope = {"type": "http", "asgi": VERSION, "root_path": self.root_path, "state": self._request_state()}
+        exchange.fill(scope, self.root_path, self._raw_root_path, self._servers, self.proxies)
         scope.update(further)
         further.clear()  # what was raised has our frames, and they have this
         return scope

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from .errors import ConfigError
+from .proxies import ALLOWED, Trusted, trusted
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -86,6 +87,10 @@ class Config:
     )
     pin: bool | None = setting(None, "keep each worker on one core; by default if there are as many workers as cores")
     root_path: str = setting("", "path under which a proxy serves the app")
+    proxy_headers: bool = setting(True, "believe X-Forwarded-For and X-Forwarded-Proto of the peers in forwarded_allow_ips")
+    forwarded_allow_ips: str = setting(
+        "127.0.0.1,::1", f"proxies of your own that are believed: {ALLOWED}", environment="FORWARDED_ALLOW_IPS"
+    )
     lifespan: Literal["auto", "on", "off"] = setting("auto", "the app's start-up and shutdown; auto: if it has them")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = setting("info", "least severe log line that is written")
     server_header: str = setting("turboapi", "value of the server header; an empty one means none")
@@ -137,6 +142,7 @@ class Config:
                 seen=self.request_line_bytes_max,
                 allowed="at most head_bytes_max",
             )
+        self.proxies()
         if self.uds is not None and self.fd is not None:
             raise two_places({"uds": self.uds, "fd": self.fd})
 
@@ -180,6 +186,20 @@ class Config:
         """Which settings that say where to listen were given, be it with their default value."""
         fields = [field for field in dataclasses.fields(Config) if any(field.name in place for place in PLACES)]
         return [field.name for field in fields if arguments.get(field.name) is not None or environment.get(variable_name(field))]
+
+    def proxies(self) -> Trusted:
+        """Who is believed when he says whom he asks for."""
+        if not self.proxy_headers:
+            return Trusted()
+        try:
+            return trusted(self.forwarded_allow_ips)
+        except ValueError as error:
+            raise ConfigError(
+                f"forwarded_allow_ips is {self.forwarded_allow_ips!r}: {error}; allowed are {ALLOWED}",
+                setting="forwarded_allow_ips",
+                seen=self.forwarded_allow_ips,
+                allowed=ALLOWED,
+            ) from error
 
     def limits(self) -> dict[str, int | float]:
         """The limits by name, all of them set: what the Rust core takes."""

@@ -1,4 +1,4 @@
-//! `HTTPSRedirectMiddleware`. Whatever comes in here came by http.
+//! `HTTPSRedirectMiddleware`.
 
 use super::early::{Step, redirect, redirect_url};
 use super::host;
@@ -12,7 +12,12 @@ pub struct HttpsRedirect {
 }
 
 impl HttpsRedirect {
-    pub(super) fn enter(&self, request: &Request<'_>) -> Step {
+    pub(super) fn enter(&self, request: &Request<'_>, scheme: &str) -> Step {
+        match scheme {
+            "http" => {}
+            "https" => return Step::On,
+            _ => return Step::Unsure,
+        }
         let header = request.head.value(request.head_bytes, b"host");
         let Some(host) = header.and_then(host::parse) else { return Step::Unsure };
         // The port of http says nothing about that of https; another one stays, as it is all that there is to go by.

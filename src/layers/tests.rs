@@ -41,17 +41,20 @@ impl App {
         assert_eq!(parsed, Ok(Parsed::Complete(())), "{request:?}");
         let mut path = Vec::new();
         percent_decode_path(head.path.of(&bytes), &mut path);
-        self.layers.enter(&Request {
-            id: RequestId { connection: ConnectionId::new(0, 1), number: 1 },
-            head: &head,
-            head_bytes: &bytes,
-            path: std::str::from_utf8(&path).unwrap(),
-            matched: Match::NotFound,
-            params: &Params::default(),
-            body: b"",
-            is_body_complete: true,
-            origin: &Origin::NOWHERE,
-        })
+        self.layers.enter(
+            &Request {
+                id: RequestId { connection: ConnectionId::new(0, 1), number: 1 },
+                head: &head,
+                head_bytes: &bytes,
+                path: std::str::from_utf8(&path).unwrap(),
+                matched: Match::NotFound,
+                params: &Params::default(),
+                body: b"",
+                is_body_complete: true,
+                origin: &Origin::NOWHERE,
+            },
+            "http",
+        )
     }
 
     fn ask(&self, request: &str) -> Result<Whole, &'static str> {

@@ -19,7 +19,7 @@ pub struct TrustedHost {
 }
 
 impl TrustedHost {
-    pub(super) fn enter(&self, request: &Request<'_>) -> Step {
+    pub(super) fn enter(&self, request: &Request<'_>, scheme: &str) -> Step {
         if self.allows_any {
             return Step::On;
         }
@@ -35,7 +35,7 @@ impl TrustedHost {
         }
         let whole = if goes_to_www && self.www_redirect {
             let authority = format!("www.{}", host.authority);
-            redirect_url("http", &authority, &self.root_path, request).map(|url| redirect(&url))
+            redirect_url(scheme, &authority, &self.root_path, request).map(|url| redirect(&url))
         } else {
             Some(plain_text(400, Headers::default(), "Invalid host header".to_owned()))
         };

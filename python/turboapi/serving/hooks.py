@@ -48,6 +48,7 @@ class Hooks:
         self._app = app
         self._loop = loop
         self._gateway = gateway
+        self.proxies = gateway.proxies
         self._background = background
         self.by_standing = background.by_standing
         self.tasks = tasks

@@ -7,6 +7,7 @@ Rust, and a coroutine that waits for a database is woken on this same thread.
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import threading
@@ -151,7 +152,8 @@ class Worker:
         self._executor = ThreadPoolExecutor(thread_name_prefix=f"turboapi-executor-{self._index}", initializer=initializer)
         loop.set_default_executor(self._executor)
         self._lifespan = Lifespan(self._app, config.lifespan)
-        self._gateway = Gateway(loop, self._share.servers, config.root_path, self._lifespan.request_state, self._exceptions)
+        proxies = _core.Proxies(**dataclasses.asdict(config.proxies()))
+        self._gateway = Gateway(loop, self._share.servers, config.root_path, proxies, self._lifespan.request_state, self._exceptions)
         stack.callback(self._close_loop)
         with self._lock:
             self._loop = loop
