@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from uvicorn.main import main as uvicorn_main
 
 from turboapi import cli
-from turboapi.config import Config, option_name, variable_name
+from turboapi.config import Config, kind_of, option_name, variable_name
 from turboapi.errors import LoadError
 
 pytestmark = pytest.mark.above_platform
@@ -151,7 +152,18 @@ def command(*arguments, directory, **environment):
             "turboapi: unrecognized arguments: --porte 1; did you mean --port? (`turboapi serve --help` lists",
         ),
         # Another server's option is no slip of the keyboard.
-        (("serve", "main_of_test:app", "--reload"), {}, "turboapi: unrecognized arguments: --reload (`turboapi serve --help` lists"),
+        (("serve", "main_of_test:app", "--wait"), {}, "turboapi: unrecognized arguments: --wait (`turboapi serve --help` lists"),
+        (("serve", "main_of_test:app", "--reload"), {}, "turboapi: --reload: not yet: `watchfiles 'turboapi serve MODULE:APP'`"),
+        (
+            ("serve", "main_of_test:app", "--ssl-keyfile=k", "--ssl-certfile", "c"),
+            {},
+            "turboapi: --ssl-keyfile: not yet: TLS is for the proxy",
+        ),
+        (
+            ("serve", "--no-date-header", "main_of_test:app", "--forwarded-allow-ips", "10.0.0.1/8"),
+            {},
+            "turboapi: forwarded_allow_ips is '10.0.0.1/8': 10.0.0.1/8 has host bits set; allowed are *, unix, addresses",
+        ),
         (
             ("--factory", "serve", "main_of_test:app"),
             {},
@@ -181,6 +193,45 @@ def test_one_line_and_exit_code_1(folder, arguments, environment, line):
     assert answer.stdout == ""
     assert len(answer.stderr.splitlines()) == 1, answer.stderr
     assert answer.stderr.startswith(line)
+
+
+def test_every_option_of_uvicorns_is_known():
+    """By its own list of them: it works, or is taken and says what there is instead, or is refused with the reason."""
+    theirs = {name for option in uvicorn_main.params for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}
+    assert len(theirs) > 55
+    switches = {option_name(field) for field in dataclasses.fields(Config) if kind_of(field)[0] is bool} | {"--server-header"}
+    ours = set(cli.parser().parse_known_args(["serve", "main:app"])[0].parser._option_string_actions)
+    ours |= {switch.replace("--", "--no-", 1) for switch in switches} | {"--version"}
+    assert sorted(theirs - ours) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings"),
+    [
+        (["--date-header", "main:app"], {"date_header": "on"}),
+        (["main:app", "--no-date-header"], {"date_header": "off"}),
+        (["main:app", "--date-header", "off", "--proxy-headers"], {"date_header": "off", "proxy_headers": "on"}),
+        (["--no-proxy-headers", "main:app"], {"proxy_headers": "off"}),
+        (["--server-header", "main:app"], {"server_header": "turboapi"}),
+        (["--no-server-header", "main:app"], {"server_header": ""}),
+        (["--server-header", "mine", "main:app"], {"server_header": "mine"}),
+        (["main:app", "--server-header"], {"server_header": "turboapi"}),
+        (["main:app", "--timeout-keep-alive", "5", "--limit-concurrency=9"], {"keep_alive_timeout": "5", "handlers_in_flight_max": "9"}),
+        (["main:app", "--timeout-graceful-shutdown", "8", "--app-dir", "src"], {"drain_timeout": "8", "directory": "src"}),
+    ],
+)
+def test_options_as_uvicorn_has_them(arguments, settings):
+    found = vars(cli.parser().parse_args(cli.written_out(["serve", *arguments])))
+    assert found["target"] == "main:app"
+    assert {name: found[name] for name in settings} == settings
+
+
+def test_what_has_nothing_to_set_is_told_and_taken(capsys):
+    cli.parser().parse_args(cli.written_out(["serve", "--loop", "uvloop", "--no-access-log", "main:app"]))
+    assert capsys.readouterr().err.splitlines() == [
+        "turboapi: --loop: each worker has a loop of its own, over io_uring, epoll or kqueue",
+        "turboapi: --no-access-log: there is no access log",
+    ]
 
 
 def test_version(folder):

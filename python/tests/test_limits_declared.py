@@ -9,6 +9,7 @@ import pytest
 
 from turboapi import _core, cli
 from turboapi.config import Config, connections_max
+from turboapi.familiar import ALIASES
 
 pytestmark = pytest.mark.above_platform
 
@@ -59,7 +60,8 @@ def test_the_help(capsys):
     for row in ROWS:
         default = default_in_words(row, "g" if kind(row) is float else "d")
         option, metavar, noun = row.name.replace("_", "-"), *{int: ("N", "a whole number"), float: ("SECONDS", "seconds")}[kind(row)]
-        entry = f" --{option} {metavar} {row.what}{default and f' (default {default})'} "
+        other = f", {ALIASES[row.name]} {metavar}" if row.name in ALIASES else ""
+        entry = f" --{option} {metavar}{other} {row.what}{default and f' (default {default})'} "
         entry += f"[TURBOAPI_{row.name.upper()}] {noun} from {row.least:g} to {row.most:.0f}"
         assert entry in text
         assert at < (at := text.index(entry)), "in the order of the rows"

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from . import listing
+from . import familiar, listing
 from .config import Config, allowed_in_words, choices_of, kind_of, option_name, variable_name
 from .errors import LoadError, StartError
 from .serving.loading import Loader
@@ -30,7 +30,7 @@ from .watching.log import say
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     try:
-        found, unknown = parser().parse_known_args(arguments)
+        found, unknown = parser().parse_known_args(written_out(sys.argv[1:] if arguments is None else arguments))
         options = vars(found)
         command, its_parser = options.pop("command"), options.pop("parser")
         if unknown:
@@ -46,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is left in the buffer is flushed once more at exit, and must not fail there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+
+
+def written_out(arguments: Sequence[str]) -> list[str]:
+    """With a value for each option of `serve` that is on or off."""
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    switches = [option_name(field) for field in fields.values() if kind_of(field)[0] is bool]
+    return familiar.with_values(arguments, switches, fields["server_header"].default)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -78,7 +85,22 @@ def parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(Config):
         # The value is read by Config, which has the better message.
         action = "append" if field.metadata["option"] else "store"
-        settings.add_argument(option_name(field), dest=field.name, action=action, metavar=metavar_of(field), help=help_of(field))
+        names = [option_name(field), *filter(None, [familiar.ALIASES.get(field.name)])]
+        settings.add_argument(*names, dest=field.name, action=action, metavar=metavar_of(field), help=help_of(field))
+
+    others = serve.add_argument_group("options of uvicorn's that have nothing to set here")
+    for name, instead in familiar.TAKEN.items():
+        count = 0 if name in familiar.SWITCHED else None
+        others.add_argument(
+            name,
+            action=Taken,
+            dest=argparse.SUPPRESS,
+            nargs=count,
+            metavar=None if count == 0 else "VALUE",
+            help=instead.replace("%", "%%"),
+        )
+    for name, reason in familiar.REFUSED.items():
+        serve.add_argument(name, action=Refused, dest=argparse.SUPPRESS, nargs="?", help=argparse.SUPPRESS, const=reason)
 
     routes = commands.add_parser("routes", help="list the routes of an app, and which of them Rust answers", allow_abbrev=False)
     routes.set_defaults(command=run_routes, parser=routes)
@@ -91,11 +113,25 @@ def parser() -> argparse.ArgumentParser:
     return main_parser
 
 
+class Taken(argparse.Action):
+    """An option that has nothing to set: one line says what there is instead."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, option_string: str | None = None) -> None:
+        print(f"turboapi: {option_string}: {self.help}", file=sys.stderr)
+
+
+class Refused(argparse.Action):
+    """An option that is refused, for its `const`."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: object, values: Any, option_string: str | None = None) -> None:
+        parser.error(f"{option_string}: {self.const}")
+
+
 def add_target(command: argparse.ArgumentParser) -> None:
     """What both commands need to find the app."""
     command.add_argument("target", metavar="MODULE:APP", help="the app, as in main:app; without a name it is `app`")
     command.add_argument("--factory", action="store_true", help="APP is a function that makes the app")
-    command.add_argument("--directory", default=".", help="folder to import MODULE from (default: the current one)")
+    command.add_argument("--directory", "--app-dir", default=".", help="folder to import MODULE from (default: the current one)")
 
 
 def metavar_of(field: dataclasses.Field[Any]) -> str:
