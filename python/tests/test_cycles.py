@@ -17,6 +17,7 @@ from test_after import HandledError, add_handlers
 from test_background import EARNED, wait_until
 
 from turboapi.serving.background import Background
+from turboapi.serving.loading import is_free_threaded
 from turboapi.testing import TestServer
 
 
@@ -45,6 +46,9 @@ def test_what_a_task_has_raised_is_let_go_when_the_request_has_ended() -> None:
         gc.enable()
 
 
+# On a free-threaded build references to a function are counted only in part: the collector frees one that was made for a request,
+# whether or not it is in a cycle.
+@pytest.mark.skipif(is_free_threaded(), reason="functions are the collector's on this build")
 @pytest.mark.parametrize("kind", [ValueError, HandledError])
 @pytest.mark.parametrize("way", ["task", "async task", "task of a stream", "stream"])
 def test_a_failure_leaves_no_cycle_behind(way: str, kind: type[Exception], caplog: pytest.LogCaptureFixture) -> None:

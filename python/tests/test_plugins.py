@@ -47,7 +47,7 @@ TABLE: list[tuple[str, list[str], int | None, int]] = [
     ("cache", ["b'x-fastapi-cache', b'HIT'", "b'x-own', b'GET'"], None, 19),
     ("users", ["REGISTER_USER_ALREADY_EXISTS", "LOGIN_BAD_CREDENTIALS", "fastapiusersauth="], 204, 30),
     ("limiter", ["Too Many Requests"], 429, 19),
-    ("strawberry", ['"agent":"test at 3"', "b'x-agent', b'asked'", "GraphiQL"], 400, 16),
+    ("strawberry", ['"agent":"test at 3"', "b'x-agent', b'asked'", "GraphiQL"], 400, 18),
     ("sqladmin", ["/admin/book/details/2", "Three"], 302, 16),
     ("mcp", ['"structuredContent":{"result":3}'], 406, 16),
 ]
