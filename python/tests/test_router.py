@@ -322,6 +322,8 @@ def check(lines: list[tuple[str, str, Any]], requests: list[tuple[str, str]], re
             compare(table, answer, run(router, table, method, path), method, path)
 
 
+# By itself it takes 11 s. Where the collector has a whole process of tests to go through, and the cores have other work, six times that.
+@pytest.mark.timeout(240)
 @settings(max_examples=TABLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(tables(), st.booleans())
 def test_random_tables(table: tuple[list[tuple[str, str, Any]], list[tuple[str, str]]], redirect_slashes: bool) -> None:
