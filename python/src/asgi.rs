@@ -251,7 +251,8 @@ impl Exchange {
         }
         let (client, scheme) = request.client(&proxies.core);
         scope.set_item(intern!(py, "client"), client)?;
-        scope.set_item(intern!(py, "scheme"), scheme.unwrap_or("http"))?;
+        let scheme = scheme.map_or_else(|| intern!(py, "http").clone(), |scheme| PyString::new(py, scheme));
+        scope.set_item(intern!(py, "scheme"), scheme)?;
         scope.set_item(intern!(py, "method"), request.method(py))?;
         let (path, raw_path) = (request.path(), request.raw_path());
         let (path, raw_path) = if root_path.is_empty() {
@@ -325,11 +326,11 @@ impl Exchange {
         lock(&self.state).has_begun = true;
     }
 
-    /// Whether that was told, or the answer was started.
+    /// Whether it does.
     #[getter]
-    fn begun(&self) -> bool {
+    fn held_back(&self) -> bool {
         let state = lock(&self.state);
-        state.is_started || state.has_begun
+        state.has_begun && !state.is_started
     }
 
     #[getter]

@@ -1,4 +1,4 @@
-//! Which peers are proxies of one's own, as Python says it, and what they say of a client.
+//! Which peers are proxies of one's own, as `turboapi/proxies.py` has read it. What is believed of them is the core's (`src/proxies.rs`).
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,6 +14,7 @@ use turboapi_core::handler::Part;
 
 use crate::after::{After, Afterwards};
 use crate::asgi::{Exchange, Exchanges};
+use crate::error::out_of_coroutine;
 use crate::event_loop::Running;
 use crate::hooks::{Hook, Hooks};
 use crate::layers::Around;
@@ -220,13 +221,10 @@ impl Stage {
         }
         match raised {
             None => left.call_method1(intern!(py, "set_result"), (py.None(),)),
-            // As of any coroutine. A future takes none.
-            Some(error) if error.is_instance_of::<PyStopIteration>() => {
-                let wrapped = PyRuntimeError::new_err("coroutine raised StopIteration");
-                wrapped.set_cause(py, Some(PyErr::from_value(error)));
-                left.call_method1(intern!(py, "set_exception"), (wrapped.value(py),))
+            Some(error) => {
+                let error = out_of_coroutine(py, PyErr::from_value(error));
+                left.call_method1(intern!(py, "set_exception"), (error.value(py),))
             }
-            Some(error) => left.call_method1(intern!(py, "set_exception"), (error,)),
         }
         .map(|_| ())
     }

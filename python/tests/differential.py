@@ -169,6 +169,11 @@ def serve_ours(app: object) -> Iterator[tuple[str, int]]:
         yield url.hostname, url.port
 
 
+def serve(way: str, app: object) -> contextlib.AbstractContextManager[tuple[str, int]]:
+    """By uvicorn if that is the way, else by our server."""
+    return serve_uvicorn(app) if way == "uvicorn" else serve_ours(app)
+
+
 # Requests. The Host header is the same for both servers: redirects repeat it.
 
 

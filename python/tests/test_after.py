@@ -14,7 +14,7 @@ from typing import Any
 
 import fastapi
 import pytest
-from differential import Answer, Connection, request, serve_uvicorn
+from differential import Answer, Connection, request, serve
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
@@ -273,15 +273,8 @@ PATHS: dict[str, list[Any]] = {
 }
 
 
-@contextlib.contextmanager
-def served(way: str, notes: Notes) -> Iterator[tuple[str, int]]:
-    app = make_app(notes, by_depends=way == "asgi", within=way == "leaf")
-    if way == "uvicorn":
-        with serve_uvicorn(app) as address:
-            yield address
-        return
-    with TestServer(app) as server:
-        yield "127.0.0.1", server.port
+def served(way: str, notes: Notes) -> contextlib.AbstractContextManager[tuple[str, int]]:
+    return serve(way, make_app(notes, by_depends=way == "asgi", within=way == "leaf"))
 
 
 def ask(connection: Connection, notes: Notes, path: str) -> tuple[Answer, Notes]:

@@ -169,6 +169,12 @@ def served_by(clients: list[socket.socket]) -> collections.Counter[str]:
     return collections.Counter(map(answer, clients))
 
 
+def timed(clients: list[socket.socket]) -> tuple[collections.Counter[str], float]:
+    """The same, and in how many seconds."""
+    begin = time.monotonic()
+    return served_by(clients), time.monotonic() - begin
+
+
 def close(clients: list[socket.socket]) -> None:
     """Closes them, when their workers have done so too: the next round is to begin with nothing."""
     for client in clients:
@@ -265,9 +271,7 @@ def test_a_worker_that_is_blocked_is_handed_nothing(tmp_path):
             ask(second, "/held")
             time.sleep(0.4)
             clients = [connect(path) for _ in range(12)]
-            begin = time.monotonic()
-            counts = served_by(clients)
-            seconds = time.monotonic() - begin
+            counts, seconds = timed(clients)
             assert answer(second) == blocked
             if blocked not in counts:
                 break
@@ -299,9 +303,7 @@ def test_who_connects_to_a_worker_that_is_blocked_is_served_by_the_others(tmp_pa
             ask(first, "/held")
             time.sleep(0.1)
             clients = [connect(address) for _ in range(24)]
-            begin = time.monotonic()
-            counts = served_by(clients)
-            seconds = time.monotonic() - begin
+            counts, seconds = timed(clients)
             print(f"{place}: 24 answered {seconds:.2f} s after they connected, by {dict(counts)}")
             assert held not in counts
             assert len(counts) == 2

@@ -4,11 +4,11 @@ app's own ASGI call and from uvicorn; each handler notes what it sees of its req
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from differential import Answer, Connection, json_request, request, serve_uvicorn
+from differential import Answer, Connection, json_request, request, serve
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
@@ -223,15 +223,8 @@ REQUESTS = [
 ]
 
 
-@contextlib.contextmanager
-def served(way: str, http: str, notes: Notes) -> Iterator[tuple[str, int]]:
-    app = make_app(notes, way, http)
-    if way == "uvicorn":
-        with serve_uvicorn(app) as address:
-            yield address
-    else:
-        with TestServer(app) as server:
-            yield "127.0.0.1", server.port
+def served(way: str, http: str, notes: Notes) -> contextlib.AbstractContextManager[tuple[str, int]]:
+    return serve(way, make_app(notes, way, http))
 
 
 def ask_all(address: tuple[str, int], notes: Notes) -> list[tuple[bytes, Answer, Notes]]:

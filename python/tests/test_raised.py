@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
-from differential import Answer, Connection, json_request, request, serve_uvicorn
+from differential import Answer, Connection, json_request, request, serve
 from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -18,7 +18,6 @@ from test_after import Notes, PassesOn, nothing
 from test_background import EARNED, wait_until
 
 from turboapi.plan.routes import compile_app
-from turboapi.testing import TestServer
 
 
 class Item(BaseModel):
@@ -186,15 +185,8 @@ REQUESTS = [
 ]
 
 
-@contextlib.contextmanager
-def served(way: str, notes: Notes) -> Iterator[tuple[str, int]]:
-    app = make_app(way, notes)
-    if way == "uvicorn":
-        with serve_uvicorn(app) as address:
-            yield address
-    else:
-        with TestServer(app) as server:
-            yield "127.0.0.1", server.port
+def served(way: str, notes: Notes) -> contextlib.AbstractContextManager[tuple[str, int]]:
+    return serve(way, make_app(way, notes))
 
 
 def ask(connection: Connection, notes: Notes, asked: bytes, count: int) -> tuple[bytes, Answer, Notes]:

@@ -92,8 +92,8 @@ class Exchange:
     def note_begun(self) -> None:
         """The app has begun its answer. Middleware may hold that back."""
     @property
-    def begun(self) -> bool:
-        """Whether that was told, or the answer was started."""
+    def held_back(self) -> bool:
+        """Whether it does."""
     @property
     def started(self) -> bool: ...
     @property

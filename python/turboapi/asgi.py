@@ -270,6 +270,11 @@ class Call:
         self._readable: asyncio.Event | None = None
         self._writable: asyncio.Event | None = None
 
+    @property
+    def is_held_back(self) -> bool:
+        """Whether the app has begun its answer, and middleware has not passed it on."""
+        return self._exchange.held_back
+
     async def receive(self) -> Message:
         """What has come of the body, at least a byte but for its end, and after that the end: when the peer is gone or has its answer.
 

@@ -269,9 +269,8 @@ def error_app(app: FastAPI, around: Callable[[ASGIApp], ASGIApp] | None = None) 
         scope["app"] = app
         scope.setdefault("router", app.router)
         _match_again(app, routes.get((scope.get(TEMPLATE), scope["method"])), scope)
-        # By the gateway's `send`, or by one that middleware has between: that one holds it back.
         is_out = getattr(send, "has_begun", False)
-        has_begun = scope[HAS_BEGUN] = is_out or scope.get(HAS_BEGUN, False)
+        has_begun = scope[HAS_BEGUN] = is_out or getattr(send, "is_held_back", False) or scope.get(HAS_BEGUN, False)
         scope[WAS_HANDLED] = False
         if not has_begun and around is None and hasattr(send, "whole"):
             handler = handlers.find(scope["turboapi.exception"])

@@ -31,7 +31,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .._core import Exchange
 from . import changes
-from .answers import HAS_BEGUN
 from .chain import chain
 
 
@@ -122,7 +121,6 @@ class Noted:
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._exchange.note_begun()
-                scope[HAS_BEGUN] = True
             await send(message)
 
         await self._response(scope, receive, tell)

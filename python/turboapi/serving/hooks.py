@@ -146,8 +146,6 @@ class Hooks:
         self._gateway.reported = id(exception)  # soon
         further = raised(exception)
         del exception  # it has this frame before long
-        if exchange.begun:
-            further[answers.HAS_BEGUN] = True
         route = exchange.route
         if route is not None and route < len(self.routes):  # the table may be another one by now
             further[answers.TEMPLATE] = self.routes[route].template
