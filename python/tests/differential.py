@@ -25,10 +25,15 @@ class Answer:
 
 
 class Connection:
-    """One keep-alive connection; opened again when the server has closed it."""
+    """One keep-alive connection; opened again when the server has closed it.
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    A request whose connection was closed before an answer is sent again. What counts what a request did wants one that is not
+    `kept`: uvicorn closes its connection when an app fails after its answer, and may have begun the next request by then.
+    """
+
+    def __init__(self, address: tuple[str, int], *, kept: bool = True) -> None:
         self.address = address
+        self.kept = kept
         self.socket: socket.socket | None = None
         self.received = b""
 
@@ -45,14 +50,14 @@ class Connection:
         except ConnectionError:
             has_begun = bool(self.received)
             self.close()
-            # uvicorn closes without a word after a 500. No route here remembers a request, so it can be sent again.
+            # uvicorn closes without a word after a 500.
             if was_open and not has_begun:
                 return self.ask(request)
             raise
         except BaseException:
             self.close()
             raise
-        if not keeps_alive:
+        if not (keeps_alive and self.kept):
             self.close()
         return answer
 

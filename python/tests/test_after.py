@@ -292,7 +292,7 @@ def expected() -> dict[str, Answer]:
     notes: Notes = []
     answers = {}
     with served("uvicorn", notes) as address:
-        connection = Connection(address)
+        connection = Connection(address, kept=False)
         for path, noted in PATHS.items():
             answers[path], seen = ask(connection, notes, path)
             assert seen == noted, path
@@ -305,7 +305,7 @@ def expected() -> dict[str, Answer]:
 def test_what_follows_an_answer(way: str, has_earned: bool, expected: dict[str, Answer]) -> None:
     notes: Notes = []
     with served(way, notes) as address:
-        connection = Connection(address)
+        connection = Connection(address, kept=False)
         # Functions that fail, too: how a call ends says nothing of where it may run.
         for path in ("/def", "/fails/ValueError", "/own") if has_earned else ():
             for _ in range(EARNED):

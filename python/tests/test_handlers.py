@@ -228,7 +228,7 @@ def served(way: str, http: str, notes: Notes) -> contextlib.AbstractContextManag
 
 
 def ask_all(address: tuple[str, int], notes: Notes) -> list[tuple[bytes, Answer, Notes]]:
-    connection, seen = Connection(address), []
+    connection, seen = Connection(address, kept=False), []
     for asked in REQUESTS:
         notes.clear()
         answer = connection.ask(asked)

@@ -127,7 +127,7 @@ def both(make: Callable[[Notes], Any], **options: Any) -> Iterator[tuple[Callabl
     """What asks our server, and what asks uvicorn: the answer, and the notes when nothing is added to them any more."""
     notes: list[Notes] = [[], []]
     with TestServer(make(notes[0]), **options) as server, serve_uvicorn(make(notes[1])) as address:
-        connections = [Connection(("127.0.0.1", server.port)), Connection(address)]
+        connections = [Connection(each, kept=False) for each in (("127.0.0.1", server.port), address)]
         yield tuple(functools.partial(ask, *pair) for pair in zip(connections, notes, strict=True))  # type: ignore[misc]
         for connection in connections:
             connection.close()

@@ -201,7 +201,7 @@ def expected() -> list[tuple[bytes, Answer, Notes]]:
     """What uvicorn answers, and what was seen."""
     notes: Notes = []
     with served("uvicorn", notes) as address:
-        connection = Connection(address)
+        connection = Connection(address, kept=False)
         found = [ask(connection, notes, asked, asked.count(b"/leaves")) for asked in REQUESTS]
         connection.close()
     return found
@@ -212,7 +212,7 @@ def expected() -> list[tuple[bytes, Answer, Notes]]:
 def test_what_is_seen(way: str, has_earned: bool, expected: list[tuple[bytes, Answer, Notes]]) -> None:
     notes: Notes = []
     with served(way, notes) as address:
-        connection = Connection(address)
+        connection = Connection(address, kept=False)
         for asked, answer, noted in expected:
             for _ in range(EARNED if has_earned else 0):
                 ask(connection, notes, asked, len(noted))
