@@ -4,12 +4,16 @@
 //! offers works in it; the loop itself turns only when a coroutine has really suspended, or a thread has called into it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 /// As `TASK_NAME` of `turboapi/asgi.py`.
 const TASK_NAME: &str = "turboapi-request";
+
+/// Runs of the loop without a turn: from a database's answer to the task that takes the connection over it is three.
+const PASSES_MAX: u32 = 4;
 
 /// That a loop runs on this thread, and a task in it, as far as a function can see.
 pub struct Running {
@@ -74,6 +78,8 @@ pub struct AsyncioLoop {
     /// Whether anything ran since the mark that may have given the loop work.
     is_touched: bool,
     is_hidden: bool,
+    /// Runs of the loop in a row without a turn of the platform before them.
+    passes: u32,
 }
 
 impl AsyncioLoop {
@@ -101,6 +107,7 @@ impl AsyncioLoop {
             scheduled_count: 0,
             is_touched: false,
             is_hidden: false,
+            passes: 0,
         })
     }
 
@@ -147,9 +154,22 @@ impl AsyncioLoop {
         Ok(())
     }
 
+    /// Whether what is woken goes on before anything new is begun, when the loop would wait for so long. A request is begun within
+    /// the turn in which it comes, and would take what a task that has waited longer was just given: a pool's connection, of which
+    /// that task finds none when it runs, and queues up again, as the last.
+    pub fn goes_on_first(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
+        let goes_on = timeout == Some(Duration::ZERO) && self.passes < PASSES_MAX && self.is_ready(py)?;
+        self.passes = if goes_on { self.passes + 1 } else { 0 };
+        Ok(goes_on)
+    }
+
+    /// Whether the loop has callbacks that are due.
+    fn is_ready(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.ready.bind(py).len()? > 0)
+    }
+
     /// Whether the loop has something to do at once, or other timers than at the mark.
     pub fn has_work(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(self.is_touched
-            && (self.ready.bind(py).len()? > 0 || self.scheduled.bind(py).len()? != self.scheduled_count))
+        Ok(self.is_touched && (self.is_ready(py)? || self.scheduled.bind(py).len()? != self.scheduled_count))
     }
 }

@@ -286,14 +286,15 @@ impl<P: Platform> Serve for Server<P> {
     }
 
     fn select(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let mut goes_on = false;
         if let Some(handler) = &mut self.handler {
             handler.publisher.leave();
             handler.asyncio.mark(py)?;
+            goes_on = handler.asyncio.goes_on_first(py, timeout)?;
         }
         self.apply_answers(py);
-        let deadline = if self.has_loop_work(py)? { Some(Instant::now()) } else { deadline };
-        let seen = self.select_until(py, deadline);
+        let now = if self.has_loop_work(py)? { Some(Duration::ZERO) } else { timeout };
+        let seen = if goes_on { Ok(false) } else { self.select_until(py, now.map(|timeout| Instant::now() + timeout)) };
         if let Some(handler) = &mut self.handler {
             handler.asyncio.show(py)?;
             handler.publisher.enter_loop();

@@ -141,6 +141,36 @@ def test_a_loop_of_its_own(blocking):
 
 
 @PATHS
+def test_who_waits_for_a_connection_goes_before_who_comes(is_native):
+    """A pool gives a connection to who has waited, who finds it gone where a request that has just come may run first."""
+    app, taken = make(is_native), []
+    app.state.pool = asyncio.Queue()
+    app.state.pool.put_nowait("connection")
+    is_slept = threading.Event()
+
+    @app.get("/{name}")
+    async def take(name: str) -> str:
+        connection = await app.state.pool.get()
+        taken.append(name)
+        if name == "first":
+            while len(app.state.pool._getters) < 1:
+                await asyncio.sleep(0.001)
+            is_slept.set()
+            time.sleep(0.2)  # what comes meanwhile is there when the connection is given back
+        app.state.pool.put_nowait(connection)
+        return name
+
+    with TestServer(app) as server, Peer(server.port) as first, Peer(server.port) as second, Peer(server.port) as third:
+        first.send(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: taken == ["first"])
+        second.send(b"GET /second HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert is_slept.wait(PATIENCE)
+        third.send(b"GET /third HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: len(taken) == 3)
+    assert taken == ["first", "second", "third"]
+
+
+@PATHS
 def test_from_thread(is_native):
     app = make(is_native)
 
