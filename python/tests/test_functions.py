@@ -1,6 +1,7 @@
 """`def` handlers over sockets: in threads until they have earned the worker's own, and there again when they wait."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import itertools
@@ -463,6 +464,29 @@ def test_as_many_calls_run_in_threads_as_it_is_told():
         assert len(names) <= 3
         for peer in peers:
             peer.socket.close()
+
+
+def test_a_thread_that_has_had_a_job_has_the_next():
+    """Those that a crowd has needed sleep on, as AnyIO's do."""
+    app, gate = FastAPI(), threading.Barrier(8)
+
+    @app.get("/crowd")
+    def crowd():
+        gate.wait(PATIENCE)
+        return threading.current_thread().name
+
+    @app.get("/one")
+    def one():
+        time.sleep(0.001)
+        return threading.current_thread().name
+
+    with TestServer(app) as server, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(Peer(server.port)) for _ in range(8)]
+        for peer in peers:
+            peer.ask("/crowd")
+        assert len({peer.read().json() for peer in peers}) == 8
+        # The one that is just about to sleep is passed over.
+        assert len({peers[0].get("/one").json() for _ in range(50)}) <= 4
 
 
 def test_a_function_may_use_the_loop_from_the_pool():

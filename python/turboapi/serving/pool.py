@@ -25,6 +25,10 @@ class Job(Protocol):
         """Does it, and has the worker call `Pool.returned`. Raises nothing."""
 
 
+#: What a thread waits for: its next job, or None, with which it ends.
+type Inbox = queue.SimpleQueue[Job | None]
+
+
 class Pool:
     """Threads, made when they are needed and kept until the worker ends. Everything but the threads' part happens on its thread.
 
@@ -38,8 +42,9 @@ class Pool:
         self._loop = loop
         self._index = index
         self._initializer = initializer
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._jobs: deque[Job] = deque()  # for the thread that is next without one
+        self._idle: deque[Inbox] = deque()  # of the threads without a job, the last that had one at the end
+        self._inboxes: list[Inbox] = []  # of all threads
         self._waiting: deque[Job] = deque()  # without a token
         self._tokens: list[object] = []  # one for each job that has been handed to the threads
         self._beyond_count = 0  # jobs there without one
@@ -81,7 +86,7 @@ class Pool:
         """Has a job run in a thread at once, however many others do: they may wait for what it gives back."""
         self._have_thread()
         self._beyond_count += 1
-        self._jobs.put(job)
+        self._put(job)
 
     def withdraw(self, job: Job) -> None:
         """Nobody waits for a job any more: it is not begun, if it was not."""
@@ -133,27 +138,64 @@ class Pool:
             self._limiter.release_on_behalf_of(token)
             raise
         self._tokens.append(token)
-        self._jobs.put(job)
+        self._put(job)
+
+    def _put(self, job: Job) -> None:
+        """Gives a job to the thread that had one last: its stack, its caches and its part of the heap are warm, and those that a
+        crowd has needed once sleep on. (In turn, `hashlib.scrypt` by 16 clients and 32 threads took 4 % more.)"""
+        try:
+            self._idle.pop().put(job)
+        except IndexError:
+            self._jobs.append(job)
+            self._match()
+
+    def _match(self) -> None:
+        """Gives a job that waits to a thread that is idle, if there are both. From any thread, after it has added one or the other."""
+        while True:
+            try:
+                inbox = self._idle.pop()
+            except IndexError:  # who becomes idle looks for jobs afterwards
+                return
+            try:
+                inbox.put(self._jobs.popleft())
+                return
+            except IndexError:
+                self._idle.append(inbox)
+            if not self._is_job_there():  # one may have come while this inbox was out, and found none
+                return
+
+    def _is_job_there(self) -> bool:
+        try:
+            self._jobs[0]  # unlike its length, read under the deque's lock where there is no GIL
+        except IndexError:
+            return False
+        return True
 
     def _have_thread(self) -> None:
-        if len(self._tokens) + self._beyond_count >= len(self._threads):
+        if len(self._tokens) + self._beyond_count >= len(self._inboxes):
             try:
                 self._add_thread()
             except (RuntimeError, MemoryError):  # the system has no more for us: the job waits for one of those that are there
-                if not self._threads:
+                if not self._inboxes:
                     raise
 
     def _add_thread(self) -> None:
         # A daemon: what a handler holds for ever must not hold the process, whose drain has waited for it.
-        name = f"turboapi-pool-{self._index}-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        name = f"turboapi-pool-{self._index}-{len(self._inboxes)}"
+        inbox: Inbox = queue.SimpleQueue()
+        threading.Thread(target=self._work, args=(inbox,), name=name, daemon=True).start()
+        self._inboxes.append(inbox)
 
-    def _work(self) -> None:
+    def _work(self, inbox: Inbox) -> None:
         self._initializer()
         with from_thread.works(self._loop):
-            while (job := self._jobs.get()) is not None:
+            while True:
+                self._idle.append(inbox)
+                if self._is_job_there():
+                    self._match()
+                job = inbox.get()
+                if job is None:
+                    return
                 job.run()
                 del job  # not kept until the next one comes
 
@@ -165,5 +207,5 @@ class Pool:
         if self._scout is not None:
             self._scout.cancel()
         self._waiting.clear()
-        for _ in self._threads:
-            self._jobs.put(None)
+        for inbox in self._inboxes:
+            inbox.put(None)
