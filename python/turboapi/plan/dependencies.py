@@ -288,12 +288,19 @@ def _unknown(what: str) -> str:
     return f"dependencies: {what}, which is not known"
 
 
+@functools.cache
+def _strangeness(kind: type) -> str:
+    """What the class of a dependant has that is not known here; empty if nothing."""
+    if not dataclasses.is_dataclass(kind):
+        return "a dependant is no dataclass"
+    unknown = [field.name for field in dataclasses.fields(kind) if field.name not in _KNOWN_FIELDS]
+    return f"a dependant has {unknown[0]}" if unknown else ""
+
+
 def _disagreement(node: Node, dependant: Any) -> str:
     """What FastAPI itself made of the declarations has to be the same."""
-    if not dataclasses.is_dataclass(dependant):
-        return _unknown("a dependant is no dataclass")
-    if unknown := [field.name for field in dataclasses.fields(dependant) if field.name not in _KNOWN_FIELDS]:
-        return _unknown(f"a dependant has {unknown[0]}")
+    if strange := _strangeness(type(dependant)):
+        return _unknown(strange)
     if len(dependant.dependencies) != len(node.nodes):
         return "dependencies are read in another way"
     if getattr(dependant, "concurrency", None) is not None:

@@ -57,7 +57,9 @@ class ModelField:
     def _made(cls, info: FieldInfo, annotation: Any, default: Any) -> ModelField:
         # A declaration inside Annotated stands beside the other constraints there; one that is the default has only its own.
         is_annotated = typing.get_origin(annotation) is typing.Annotated
-        merged = copy.copy(type(info).from_annotation(annotation) if is_annotated else info)
+        merged = type(info).from_annotation(annotation) if is_annotated else info
+        if not is_annotated or any(merged is extra for extra in annotation.__metadata__):
+            merged = copy.copy(merged)
         merged.default = default
         annotation = merged.annotation if is_annotated else annotation
         attributes = {name: value for name in _ATTRIBUTES if (value := getattr(merged, name, PydanticUndefined)) is not PydanticUndefined}

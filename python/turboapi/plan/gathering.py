@@ -141,7 +141,7 @@ def is_scalar_sequence(annotation: Any) -> bool:
 
 def is_scalar(annotation: Any) -> bool:
     """Whether an argument without declaration is a query parameter, not a body."""
-    if annotation is ...:
+    if annotation is ... or (type(annotation) is type and annotation in _SCALARS):
         return True
     members = union_members(annotation)
     if members:
@@ -151,6 +151,10 @@ def is_scalar(annotation: Any) -> bool:
         return is_scalar(typing.get_args(annotation)[0])
     has_schema = hasattr(origin, "__pydantic_core_schema__") or hasattr(origin, "__get_pydantic_core_schema__")
     return not (has_schema or _is_complex(annotation) or _is_complex(origin))
+
+
+#: The most frequent ones, not to be looked at.
+_SCALARS = frozenset({str, int, float, bool, types.NoneType})
 
 
 def _is_complex(kind: Any) -> bool:

