@@ -400,6 +400,15 @@ impl Exchange {
         Ok(more && state.unsent > UNSENT_BYTES_MAX)
     }
 
+    /// The whole answer, as `start` and one `send`. For a peer that has gone it is dropped.
+    fn whole(&self, status: u16, headers: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        self.start(status, headers)?;
+        match self.send(data, false) {
+            Err(error) if error.is_instance_of::<PyOSError>(headers.py()) => Ok(()),
+            sent => sent.map(|_| ()),
+        }
+    }
+
     /// Calls back once when what was sent has left, or the peer is gone.
     fn on_writable(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<()> {
         self.call_back_once(
@@ -420,22 +429,23 @@ impl Exchange {
         self.call_back_once(py, callback, |state| state.is_over, |state| &mut state.on_over)
     }
 
-    /// The app has returned or raised. True: its answer is complete. If not: a 500 if nothing was sent, else the connection is cut.
+    /// The app has returned or raised. True: its answer is complete, or nobody waits for the rest. Else a 500 if nothing was sent, or
+    /// the connection is cut.
     fn finish(&self) -> bool {
         let mut state = lock(&self.state);
         state.ticket = None;
-        if !state.is_complete {
-            state.is_complete = true;
-            let was_told_to_end = state.is_event_stream && state.is_disconnected() && !state.gone;
-            let part = match state.start.take() {
-                // Each event is complete by itself, so the stream is too.
-                None if was_told_to_end => Part::Body { data: Bytes::new(), more: false },
-                _ => Part::Failed,
-            };
-            self.mailbox.push(self.request.id, part);
-            return was_told_to_end;
+        if state.is_complete {
+            return true;
         }
-        true
+        state.is_complete = true;
+        let was_told_to_end = state.is_event_stream && state.is_disconnected() && !state.gone;
+        let part = match state.start.take() {
+            // Each event is complete by itself, so the stream is too.
+            None if was_told_to_end => Part::Body { data: Bytes::new(), more: false },
+            _ => Part::Failed,
+        };
+        self.mailbox.push(self.request.id, part);
+        state.is_disconnected()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

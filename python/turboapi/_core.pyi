@@ -117,6 +117,13 @@ class Exchange:
             OSError: the peer has gone.
             RuntimeError: the app's own Content-Length leaves more or less to send; nothing of `data` was sent.
         """
+    def whole(self, status: int, headers: Any, data: bytes) -> None:
+        """The whole answer, as `start` and one `send`. For a peer that has gone it is dropped.
+
+        Raises:
+            RuntimeError: as `start` and `send`.
+            ValueError: as `start`.
+        """
     def on_writable(self, callback: Callable[[], object]) -> None:
         """Calls back once, on the worker's thread, when what was sent has left or the peer is gone. In place of any former callback."""
     def on_disconnect(self, callback: Callable[[], object]) -> None:
@@ -124,7 +131,8 @@ class Exchange:
     def on_over(self, callback: Callable[[], object]) -> None:
         """Calls back once, on the worker's thread, when `over` becomes true. In place of any former callback."""
     def finish(self) -> bool:
-        """The app has returned or raised. True: its answer is complete. If not: a 500 if nothing was sent, else the connection is cut."""
+        """The app has returned or raised. True: its answer is complete, or nobody waits for the rest. Else a 500 if nothing was sent, or
+        the connection is cut."""
 
 @final
 class Completion:

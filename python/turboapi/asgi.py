@@ -6,7 +6,6 @@ Source: https://asgi.readthedocs.io/en/latest/specs/www.html
 """
 
 import asyncio
-import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
@@ -119,8 +118,7 @@ class Gateway:
 
     def finish(self, exchange: Exchange) -> None:
         """The app that had to answer has returned."""
-        was_disconnected = exchange.disconnected
-        if not exchange.finish() and not was_disconnected:
+        if not exchange.finish():
             self.tell_incomplete(exchange)
 
     def tell_incomplete(self, exchange: Exchange) -> None:
@@ -323,9 +321,7 @@ class Call:
     def whole(self, status: int, headers: Any, body: bytes) -> bool:
         """The whole answer at once, with nothing to wait for: as two messages, the second of which says that no more follows."""
         self.has_begun = True
-        self._exchange.start(status, headers)
-        with contextlib.suppress(OSError):  # the peer has gone
-            self._exchange.send(body, False)
+        self._exchange.whole(status, headers, body)
         return True
 
     async def __call__(self, message: Message) -> None:
