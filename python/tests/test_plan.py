@@ -339,7 +339,7 @@ def test_opaque_route(endpoint: Any, options: dict[str, Any], reason: str) -> No
 @pytest.mark.parametrize(
     ("endpoint", "rule"),
     [
-        (several, "forms_are_known"),
+        (several, "lists_are_known"),
         (two_bodies, "bodies_are_known"),
         (embedded, "bodies_are_known"),
         (model_query, "models_are_known"),

@@ -47,6 +47,8 @@ def of_parameter(field: ModelField) -> Absent | str:
         validated = field.validate(copy.deepcopy(default))
     except ValidationError:
         return "default does not validate"
+    if validates and not _is_immutable(validated) and is_copied_silently(default):
+        return Absent(False, None, functools.partial(copy.deepcopy, default), is_validated=True)
     is_same = type(validated) is type(default) and validated == default
     if not _is_immutable(validated) or (validates is None and not is_same):
         return "default is changed by validation"

@@ -305,7 +305,9 @@ def _parameter(name: str, source: Source, info: FieldInfo, field: ModelField) ->
     takes_all = takes_several and not is_json(field.info) and source != "cookie"
     # What FastAPI has read in the same way for a long time, and what it may read in another.
     is_plain = gathered is None and not takes_several and len(names) == 1 and not is_json(field.info)
-    is_known = rules().forms_are_known if gathered is None and len(names) == 1 else rules().models_are_known
+    is_known = rules().models_are_known
+    if gathered is None and len(names) == 1:
+        is_known = rules().lists_are_known if takes_all else rules().forms_are_known
     if not is_plain and (source == "path" or not is_known):
         return f"more than one value from the {source}"
     return Parameter(
