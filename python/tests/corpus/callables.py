@@ -127,8 +127,38 @@ def forms(kit: Kit) -> dict[str, Callable[..., Any]]:
     }
 
 
+def named(name: str) -> Callable[..., Any]:
+    """A dependency that is made anew by each call: twice where the annotation is a text, which FastAPI reads, and so do we."""
+
+    def depended(q: Q = 1, within: "Annotated[str, Depends(named('within'))]" = ""):
+        return f"{name} {q} {within}"
+
+    def innermost(q: Q = 1):
+        return f"{name} {q}"
+
+    return innermost if name == "within" else depended
+
+
+def _add_texts(kit: Kit) -> None:
+    def by_text(a: "Annotated[str, Depends(named('a'))]", b: "Annotated[str, Depends(named('b'))]", r: "int" = 0):
+        kit.mark("endpoint")
+        return [a, b, r]
+
+    def overridden(a: "Annotated[str, Depends(named('a'))]"):
+        kit.mark("endpoint")
+        return a
+
+    kit.route("/text", by_text, _good("/text"))
+    kit.route("/text/overridden", overridden, _good("/text/overridden"))
+    (route,) = [route for route in kit.app.routes if getattr(route, "path", "") == "/text/overridden"]
+    # By the function that FastAPI has: there is no other name for it.
+    (found,) = route.dependant.dependencies  # type: ignore[attr-defined]
+    kit.app.dependency_overrides[found.call] = lambda: "overridden"
+
+
 def add(kit: Kit) -> None:
     """/{level}/{endpoint}/{form}"""
+    _add_texts(kit)
     for name, form in forms(kit).items():
         for kind in ("def", "async"):
             _add_parameter(kit, kind, name, form)

@@ -91,13 +91,16 @@ def read_tree(context: Any) -> Node | str:
     arguments = read_callable(endpoint, context.param_convertors)
     if isinstance(arguments, str):
         return arguments
-    nodes = [_read(None, depends, context.param_convertors, (), ()) for depends in context.dependencies or ()]
-    nodes += [_read(name, depends, context.param_convertors, (), ()) for name, depends in arguments.depends]
+    dependant = getattr(context, "dependant", None)
+    declared = [*((None, depends) for depends in context.dependencies or ()), *arguments.depends]
+    nodes = [
+        _read(name, depends, theirs, context.param_convertors, (), ())
+        for (name, depends), theirs in zip(declared, _theirs(dependant, len(declared)), strict=True)
+    ]
     if reason := next((node for node in nodes if isinstance(node, str)), ""):
         return reason
     kind: Kind = "stream" if is_generator(endpoint) else "async def" if inspect.iscoroutinefunction(endpoint) else "def"
     root = Node(endpoint, None, kind, arguments, tuple(node for node in nodes if isinstance(node, Node)))
-    dependant = getattr(context, "dependant", None)
     if dependant is None:
         return "FastAPI does not show the route's dependencies" if nodes else root
     return _disagreement(root, dependant) or root
@@ -107,8 +110,19 @@ def read_tree(context: Any) -> Node | str:
 _DEPTH_MAX = 50
 
 
-def _read(name: str | None, depends: params.Depends, convertors: Any, outer_scopes: Sequence[str], callers: tuple[Any, ...]) -> Node | str:
+def _theirs(dependant: Any, count: int) -> Sequence[Any]:
+    """What FastAPI has made of so many dependencies; of each None where it has made something else."""
+    found = getattr(dependant, "dependencies", ())
+    return found if len(found) == count else [None] * count
+
+
+def _read(
+    name: str | None, depends: params.Depends, theirs: Any, convertors: Any, outer_scopes: Sequence[str], callers: tuple[Any, ...]
+) -> Node | str:
     call = depends.dependency
+    known = getattr(theirs, "call", None)
+    if type(call) is type(known) is types.FunctionType and call.__code__ is known.__code__:
+        call = known  # An annotation that is a text has made another one for us: `Depends(limit(10))`.
     if call is None or len(callers) > _DEPTH_MAX:
         return "dependencies: one has no callable"
     if unknown := [field.name for field in dataclasses.fields(depends) if field.name not in _DECLARATION]:
@@ -128,8 +142,8 @@ def _read(name: str | None, depends: params.Depends, convertors: Any, outer_scop
     if isinstance(arguments, str):
         return f"dependencies: {_name(call)}: {arguments}"
     nodes = []
-    for argument, further in arguments.depends:
-        node = _read(argument, further, convertors, (*outer_scopes, *own_scopes), (*callers, call))
+    for (argument, further), beside in zip(arguments.depends, _theirs(theirs, len(arguments.depends)), strict=True):
+        node = _read(argument, further, beside, convertors, (*outer_scopes, *own_scopes), (*callers, call))
         if isinstance(node, str):
             return node
         nodes.append(node)
