@@ -143,7 +143,6 @@ def command(*arguments, directory, **environment):
 @pytest.mark.parametrize(
     ("arguments", "environment", "line"),
     [
-        (("serve", "mian:app"), {}, "turboapi: no module 'mian' in"),
         (("serve", "main_of_test:app", "--workers", "none"), {}, "turboapi: workers is 'none', allowed is a whole number from 1 to 1024"),
         (("serve", "main_of_test:app", "--port", "65536"), {}, "turboapi: port is 65536, allowed is a whole number from 0 to 65535"),
         (
@@ -183,16 +182,32 @@ def command(*arguments, directory, **environment):
             if sys.platform == "linux"
             else 'turboapi: TURBOAPI_IO is "epoll", which this build does not have; it has auto and kqueue',
         ),
+        (
+            ("serve", "main_of_test:app"),
+            {"WEB_CONCURRENCY": "auto"},
+            "turboapi: WEB_CONCURRENCY is 'auto', allowed is a whole number from 1 to",
+        ),
+        (
+            ("serve", "main_of_test:app", "--uds", "x", "--port", "1"),
+            {},
+            "turboapi: port is 1, uds is 'x': a server listens on a port, on a",
+        ),
         (("serve",), {}, "turboapi: the following arguments are required: MODULE:APP"),
         ((), {}, "turboapi: the following arguments are required: COMMAND"),
     ],
 )
-def test_one_line_and_exit_code_1(folder, arguments, environment, line):
+def test_one_line_and_exit_code_2(folder, arguments, environment, line):
     answer = command(*arguments, directory=folder, **environment)
-    assert answer.returncode == 1
+    assert answer.returncode == 2
     assert answer.stdout == ""
     assert len(answer.stderr.splitlines()) == 1, answer.stderr
     assert answer.stderr.startswith(line)
+
+
+def test_what_cannot_be_served_is_one_line_and_exit_code_1(folder):
+    answer = command("serve", "mian:app", directory=folder)
+    assert (answer.returncode, answer.stdout, len(answer.stderr.splitlines())) == (1, "", 1)
+    assert answer.stderr.startswith("turboapi: no module 'mian' in")
 
 
 def test_every_option_of_uvicorns_is_known():

@@ -127,7 +127,7 @@ def test_table(folder):
         ("raw", ["--check", "90"], 1, "turboapi: listed:raw is no FastAPI, and 90 % of its routes are wanted native\n"),
         ("broken", ["--lifespan"], 1, "turboapi: start-up of the app failed: ValueError: no database\n"),
         *(
-            ("app", ["--check", text], 1, f"turboapi: argument --check: is {text!r}, allowed are 0 to 100, per cent")
+            ("app", ["--check", text], 2, f"turboapi: argument --check: is {text!r}, allowed are 0 to 100, per cent")
             for text in ("101", "ninety", "nan", "-1")
         ),
     ],

@@ -1,6 +1,7 @@
 """The command line: `turboapi serve main:app`, `turboapi routes main:app`, `turboapi --version`.
 
-The options of `serve` are the fields of `Config`, one each. A mistake is one line on stderr and exit code 1.
+The options of `serve` are the fields of `Config`, one each. A mistake is one line on stderr. Exit codes: 2 for a wrong option or setting,
+1 for what cannot be served or listened on.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except StartError as error:
         say(error)
-        return 1
+        return error.exit_code
     except BrokenPipeError:  # `| head` has seen enough
         # What is left in the buffer is flushed once more at exit, and must not fail there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,11 +57,11 @@ def written_out(arguments: Sequence[str]) -> list[str]:
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Answers a mistake with one line and exit code 1, as the rest of the server does, not with the usage and 2."""
+    """Answers a mistake with one line, as the rest of the server does, not with the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         print(f"turboapi: {message} (`{self.prog} --help` lists what there is)", file=sys.stderr)
-        raise SystemExit(1)
+        raise SystemExit(2)
 
     def nearest(self, unknown: Sequence[str]) -> str:
         """`; did you mean --port?`, if an option is near the first unknown one."""
@@ -144,7 +145,8 @@ def help_of(field: dataclasses.Field[Any]) -> str:
     default = field.default
     text = "" if default in (None, "", ()) else f" (default {'on' if default is True else format_default(default)})"
     lines = ", one a line" if field.metadata["option"] else ""
-    return f"{description}{text}\n[{variable_name(field)}{lines}] {allowed_in_words(field)}".replace("%", "%%")
+    variables = ", ".join(filter(None, [variable_name(field), field.metadata["common"]]))
+    return f"{description}{text}\n[{variables}{lines}] {allowed_in_words(field)}".replace("%", "%%")
 
 
 def format_default(default: Any) -> str:

@@ -47,16 +47,18 @@ def setting(
     minimum: float = 0,
     maximum: float = math.inf,
     environment: str = "",
+    common: str = "",
     limit: bool = False,
     is_path: bool = False,
     option: str = "",
 ) -> Any:
     """One field: its default, what it means, what is allowed, and whether it is one of the limits of `src/limits.rs`.
 
-    `option` is its name on the command line where it may be given there several times, a value each.
+    `option` is its name on the command line where it may be given there several times, a value each. `common`: a variable that other
+    servers have for it too, and platforms set; ours comes first.
     """
     metadata = {"description": description, "minimum": minimum, "maximum": maximum, "environment": environment, "limit": limit}
-    return dataclasses.field(default=default, metadata={**metadata, "is_path": is_path, "option": option})
+    return dataclasses.field(default=default, metadata={**metadata, "common": common, "is_path": is_path, "option": option})
 
 
 def limit(default: float | None, description: str, minimum: float, maximum: float) -> Any:
@@ -73,12 +75,14 @@ class Config:
     """
 
     host: str = setting("127.0.0.1", "address or name to listen on; an empty one means all addresses")
-    port: int = setting(8000, "port to listen on; 0 lets the system choose a free one", maximum=65_535)
+    port: int = setting(8000, "port to listen on; 0 lets the system choose a free one", maximum=65_535, common="PORT")
     uds: str | None = setting(
         None, "path of a Unix socket to listen on, instead of host and port; the umask says who may connect", is_path=True
     )
     fd: int | None = setting(None, "number of an inherited descriptor that listens, instead of host and port", maximum=2**20)
-    workers: int | None = setting(None, "workers; by default 1, and one per core if they are threads", minimum=1, maximum=1024)
+    workers: int | None = setting(
+        None, "workers; by default 1, and one per core if they are threads", minimum=1, maximum=1024, common="WEB_CONCURRENCY"
+    )
     worker_kind: Literal["auto", "threads", "processes"] = setting(
         "auto", "what several workers are; auto: processes. Threads need a free-threaded Python and an app that was made for them"
     )
@@ -150,6 +154,9 @@ class Config:
     def of(cls, arguments: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> Self:
         """The settings from all places: argument before environment before default.
 
+        Of the environment `PORT`, as platforms set it, is the last that says where to listen, and says then: on all addresses, as gunicorn
+        takes it.
+
         Args:
             arguments: by field name; a value that is None was not given. Text is read where the field is no text.
             environment: `os.environ` if None.
@@ -177,9 +184,23 @@ class Config:
             if field.name not in decided and environment.get(variable):
                 values[field.name] = from_environment(field, variable, environment[variable])
         values |= chosen
+        values |= cls._by_common_variables(values, environment)
         if sum(bool(place & values.keys()) for place in PLACES) > 1:
             raise two_places({name: values[name] for name in fields if name in values and any(name in place for place in PLACES)})
         return cls(**values)
+
+    @staticmethod
+    def _by_common_variables(values: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+        """What is said by variables that other servers have too, beside the values that are there."""
+        said: dict[str, Any] = {}
+        for field in dataclasses.fields(Config):
+            text = environment.get(field.metadata["common"]) if field.metadata["common"] else None
+            is_decided = field.name in values or (field.name == "port" and not values.keys().isdisjoint({"uds", "fd"}))
+            if text and not is_decided:
+                said[field.name] = from_environment(field, field.metadata["common"], text)
+        if "port" in said and "host" not in values:
+            said["host"] = ""
+        return said
 
     @staticmethod
     def places_given(arguments: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,9 @@ class TurboAPIError(Exception):
 class StartError(TurboAPIError):
     """The server cannot start. The message is the one line that the operator gets to read."""
 
+    #: What the process ends with.
+    exit_code = 1
+
 
 class ConfigError(StartError):
     """A setting is unknown, or cannot be read.
@@ -21,6 +24,8 @@ class ConfigError(StartError):
         seen: what was given.
         allowed: what may be given, in words.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, *, setting: str, seen: object, allowed: str) -> None:
         super().__init__(message)

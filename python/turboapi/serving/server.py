@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config import Config, stray_variables
-from ..errors import ListenError, StartError
+from ..errors import ConfigError, ListenError, StartError
 from ..watching.log import say, set_up_logging
 from . import cores
 from .descriptors import connections_of_worker
@@ -37,7 +37,7 @@ def run(app: Any, options: Mapping[str, Any]) -> None:
         config = Config.of(options)
     except StartError as error:
         say(error)
-        raise SystemExit(1) from None
+        raise SystemExit(error.exit_code) from None
     code = serve(app, config, Config.places_given(options, os.environ))
     if code:
         raise SystemExit(code)
@@ -60,7 +60,7 @@ def serve(app: Any, config: Config, given: Sequence[str] = ()) -> int:
         code = start(app, config, given)
     except StartError as error:
         say(error)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:  # while the app was being loaded; later it is a signal like SIGTERM
         return 128 + signal.SIGINT
     bound_exit(code, config.cancel_timeout, set(threading.enumerate()) - threads_before)
@@ -84,9 +84,12 @@ def start(app: Any, config: Config, given: Sequence[str]) -> int:
     workers = config.workers or (cores.count() if asks_for_threads and are_threads_parallel else 1)
     uses_processes = workers > 1 and not asks_for_threads
     if asks_for_threads and not are_threads_parallel and workers > 1:
-        raise StartError(
+        raise ConfigError(
             f"worker_kind is 'threads' for {workers} workers, and this Python has a GIL, under which threads take turns; "
-            "leave it out and workers are processes, or use a free-threaded Python"
+            "leave it out and workers are processes, or use a free-threaded Python",
+            setting="worker_kind",
+            seen="threads",
+            allowed="auto or processes",
         )
     if sysconfig.get_config_var("Py_GIL_DISABLED") and asks_for_threads and not are_threads_parallel:
         logger.warning("a library has turned the GIL on, one worker serves (python's own RuntimeWarning above names the library)")
@@ -131,13 +134,16 @@ def backend_in_words(config: Config) -> str:
     """Which backend serves and why, from the probe of the extension module.
 
     Raises:
-        StartError: it was asked for by name and cannot be had.
+        ConfigError: it was asked for by name, and cannot be had.
+        StartError: none can.
     """
     try:
         # By name, as everywhere here.
         name, reason = importlib.import_module("turboapi._core").probe(config.backend)
     except (OSError, ValueError) as error:
-        raise StartError(str(error)) from error
+        if config.backend == "auto":
+            raise StartError(str(error)) from error
+        raise ConfigError(str(error), setting="backend", seen=config.backend, allowed="auto, or one that runs here") from error
     return f"backend {name} ({reason})"
 
 
