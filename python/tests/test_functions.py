@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from wire import PATIENCE, Peer, get
 
 from turboapi import TurboAPI
+from turboapi.serving.pool import Pool
 from turboapi.testing import TestServer
 
 variable = contextvars.ContextVar("variable", default="unset")
@@ -487,6 +488,36 @@ def test_a_thread_that_has_had_a_job_has_the_next():
         assert len({peer.read().json() for peer in peers}) == 8
         # The one that is just about to sleep is passed over.
         assert len({peers[0].get("/one").json() for _ in range(50)}) <= 4
+
+
+def test_what_a_pool_has_taken_is_done_before_its_threads_end(monkeypatch):
+    """Also what waits for a thread, as the system had no more of them."""
+    begun, gate, done = threading.Event(), threading.Event(), threading.Event()
+
+    class Held:
+        def run(self):
+            begun.set()
+            gate.wait(PATIENCE)
+
+    class Last:
+        def run(self):
+            done.set()
+
+    def no_more():
+        raise RuntimeError("can't start new thread")
+
+    async def main():
+        pool = Pool(asyncio.get_running_loop(), 0, lambda: None)
+        pool.open(1)
+        pool.start_beyond(Held())
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        monkeypatch.setattr(pool, "_add_thread", no_more)
+        pool.start_beyond(Last())
+        pool.close()
+        gate.set()
+        assert await asyncio.to_thread(done.wait, PATIENCE)
+
+    asyncio.run(main())
 
 
 def test_a_function_may_use_the_loop_from_the_pool():
