@@ -117,7 +117,7 @@ class Exchange:
             OSError: the peer has gone.
             RuntimeError: the app's own Content-Length leaves more or less to send; nothing of `data` was sent.
         """
-    def whole(self, status: int, headers: Any, data: bytes) -> None:
+    def whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], data: bytes) -> None:
         """The whole answer, as `start` and one `send`. For a peer that has gone it is dropped.
 
         Raises:

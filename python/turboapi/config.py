@@ -175,9 +175,7 @@ class Config:
                 chosen[name] = check(field, name, read(field, name, value) if isinstance(value, str) else value)
         # What an argument decides is not read from the environment, so a wrong value there does no harm. An argument says where to
         # listen for good: another place of the environment is no contradiction.
-        decided = set(chosen)
-        if any(name in chosen for place in PLACES for name in place):
-            decided |= {name for place in PLACES if not place & chosen.keys() for name in place}
+        decided = decided_by(chosen)
         values: dict[str, Any] = {}
         for field in fields.values():
             variable = variable_name(field)
@@ -193,11 +191,11 @@ class Config:
     def _by_common_variables(values: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
         """What is said by variables that other servers have too, beside the values that are there."""
         said: dict[str, Any] = {}
+        decided = decided_by(values)
         for field in dataclasses.fields(Config):
-            text = environment.get(field.metadata["common"]) if field.metadata["common"] else None
-            is_decided = field.name in values or (field.name == "port" and not values.keys().isdisjoint({"uds", "fd"}))
-            if text and not is_decided:
-                said[field.name] = from_environment(field, field.metadata["common"], text)
+            variable = field.metadata["common"]
+            if variable and field.name not in decided and environment.get(variable):
+                said[field.name] = from_environment(field, variable, environment[variable])
         if "port" in said and "host" not in values:
             said["host"] = ""
         return said
@@ -251,6 +249,12 @@ def option_name(field: dataclasses.Field[Any]) -> str:
 def variable_name(field: dataclasses.Field[Any]) -> str:
     """`TURBOAPI_KEEP_ALIVE_TIMEOUT`."""
     return field.metadata["environment"] or f"TURBOAPI_{field.name.upper()}"
+
+
+def decided_by(values: Mapping[str, Any]) -> set[str]:
+    """The fields that these leave nothing to say of: their own, and where they say where to listen, those of the other places."""
+    others = {name for place in PLACES if not place & values.keys() for name in place}
+    return {*values, *(others if any(place & values.keys() for place in PLACES) else ())}
 
 
 def two_places(given: Mapping[str, object]) -> ConfigError:

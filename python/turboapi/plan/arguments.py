@@ -7,6 +7,7 @@ stands for values that were not sent (absent.py).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import typing
@@ -30,7 +31,7 @@ from typing_inspection.typing_objects import is_typealiastype
 from . import absent, gathering
 from .absent import Absent
 from .app_code import runs_app_code
-from .field import KEPT_MAX, PLAIN, Kind, ModelField
+from .field import PLAIN, Kind, ModelField, kept
 from .gathering import Gathering, is_json, is_scalar, is_scalar_sequence, is_sequence
 from .invalid import Origin
 from .rules import rules
@@ -125,10 +126,8 @@ def signature_of(call: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(call)
     if not any(isinstance(argument.annotation, str) for argument in signature.parameters.values()):
         return signature
-    try:
+    with contextlib.suppress(NameError):  # FastAPI goes on with the texts, too
         signature = inspect.signature(call, eval_str=True)
-    except NameError:
-        pass
     # One that a callable says of itself (`__signature__`) is taken as it is.
     names = getattr(inspect.unwrap(call), "__globals__", {})
 
@@ -240,7 +239,8 @@ def _theirs(field: Any) -> str:
 
 
 _DECLARATIONS = (params.Param, params.Body)
-_OF_TEXT = (convertors.StringConvertor, convertors.PathConvertor)
+#: Starlette's that leave the text as it is.
+OF_TEXT = (convertors.StringConvertor, convertors.PathConvertor)
 _SPECIAL = (HTTPConnection, Response, BackgroundTasks, SecurityScopes)
 _SOURCES: dict[type, Source] = {params.Path: "path", params.Query: "query", params.Header: "header", params.Cookie: "cookie"}
 
@@ -277,13 +277,7 @@ def _kept_parameter(name: str, source: Source, info: FieldInfo, field: ModelFiel
     """
     if PLAIN.get(type(info)) is not info:
         return _parameter(name, source, info, field)
-    key = (name, source, id(field), rules())
-    kept = _kept_parameters.get(key)
-    if kept is None:
-        if len(_kept_parameters) >= KEPT_MAX:
-            _kept_parameters.clear()
-        kept = _kept_parameters[key] = (field, _parameter(name, source, info, field))
-    return kept[1]
+    return kept(_kept_parameters, (name, source, id(field), rules()), lambda: (field, _parameter(name, source, info, field)))[1]
 
 
 #: Each with its field, whose identity is thereby its own.
@@ -406,7 +400,7 @@ def _mentions(annotation: Any, kind: type) -> bool:
 
 def _converted(parameter: Parameter, convertor: convertors.Convertor[Any]) -> Parameter:
     """Starlette converts `{x:int}` before FastAPI validates, so the field sees an int, not its text."""
-    if isinstance(convertor, _OF_TEXT):
+    if isinstance(convertor, OF_TEXT):
         return parameter
     is_same_type = parameter.kind == {convertors.IntegerConvertor: "int", convertors.FloatConvertor: "float"}.get(type(convertor))
     convert, validate = convertor.convert, parameter.validate

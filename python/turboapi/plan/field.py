@@ -46,12 +46,7 @@ class ModelField:
         if key is None:
             return cls._made(info, annotation, default)
         key = (type(info), key, type(default), default)
-        field = _plain_fields.get(key)
-        if field is None:
-            if len(_plain_fields) >= KEPT_MAX:
-                _plain_fields.clear()
-            field = _plain_fields[key] = cls._made(info, annotation, default)
-        return field
+        return kept(_plain_fields, key, lambda: cls._made(info, annotation, default))
 
     @classmethod
     def _made(cls, info: FieldInfo, annotation: Any, default: Any) -> ModelField:
@@ -88,8 +83,19 @@ class ModelField:
 #: Declarations by class that say nothing beside it: to share, not to change.
 PLAIN: dict[type, FieldInfo] = {kind: kind() for kind in (FieldInfo, params.Path, params.Query, params.Body)}
 
-#: Fields, and adapters, that are kept for those that come later.
+#: What is kept of one kind for those that come later.
 KEPT_MAX = 1024
+
+
+def kept[Made](cache: dict[Any, Made], key: Any, make: Callable[[], Made]) -> Made:
+    """What the cache has of this key, or what `make` makes. A cache that is full begins anew."""
+    made = cache.get(key)
+    if made is None:
+        if len(cache) >= KEPT_MAX:
+            cache.clear()
+        made = cache[key] = make()
+    return made
+
 
 _plain_fields: dict[Any, ModelField] = {}
 _adapters: dict[Any, TypeAdapter[Any]] = {}
@@ -104,13 +110,8 @@ def _adapter(annotation: Any, metadata: tuple[Any, ...], attributes: dict[str, A
     if not says_no_more or None in keys or type(default) not in _SIMPLE:
         return _make_adapter(annotation, metadata, attributes)
     key = (keys, type(default), default)
-    adapter = _adapters.get(key)
-    if adapter is None:
-        if len(_adapters) >= KEPT_MAX:
-            _adapters.clear()
-        only_default = {} if default is PydanticUndefined else {"default": default}
-        adapter = _adapters[key] = _make_adapter(annotation, metadata, only_default)
-    return adapter
+    only_default = {} if default is PydanticUndefined else {"default": default}
+    return kept(_adapters, key, lambda: _make_adapter(annotation, metadata, only_default))
 
 
 def _key(annotation: Any) -> Any:

@@ -190,7 +190,7 @@ class Stage:
         return self._matched.answer(value, self.response, self.tasks)
 
     def send_whole(self, answer: tuple[Any, ...]) -> bool:
-        """Sends it if there is nothing to wait for: as that is most often so, without a coroutine. False: `send` has to."""
+        """Sends it if there is nothing to wait for: as that is most often so, without a coroutine. False: `send_in_parts` has to."""
         status, headers, data, background = answer
         # What follows an answer has to be awaited: a `send` that takes it whole does not wait for us.
         if self._within is None or background is not None:

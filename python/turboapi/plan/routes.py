@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route, Router, WebSocketRoute, compile_path
 from .._core import Part
 from . import layers, patches, streams
 from .answers import as_response, encode, http_exception_is_plain, make_response, renderers, stock_layers, validation_error_is_plain
-from .arguments import Body, Parameter
+from .arguments import OF_TEXT, Body, Parameter
 from .compose import compose
 from .dependencies import read_tree
 from .invalid import Wording, read_json
@@ -332,13 +332,10 @@ def _place(context: Any, spot: _Spot, marks: list[tuple[str, Any]], wrapped: Wra
 
 def _path_params(context: Any) -> list[tuple[str, Callable[[str], Any] | None]]:
     """The template's names in order, each with what makes its value. Starlette's own `str` and `path` leave the text as it is."""
-    as_they_are = (convertors.StringConvertor, convertors.PathConvertor)
-    return [(name, None if type(convertor) in as_they_are else convertor.convert) for name, convertor in _compiled(context.path)[2].items()]
+    return [(name, None if type(convertor) in OF_TEXT else convertor.convert) for name, convertor in _compiled(context.path)[2].items()]
 
 
-_CONVERTORS = (
-    convertors.StringConvertor, convertors.PathConvertor, convertors.IntegerConvertor, convertors.FloatConvertor, convertors.UUIDConvertor,
-)  # fmt: skip
+_CONVERTORS = (*OF_TEXT, convertors.IntegerConvertor, convertors.FloatConvertor, convertors.UUIDConvertor)
 _FUNCTIONS = (types.FunctionType, types.MethodType)
 
 

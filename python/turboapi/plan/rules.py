@@ -34,7 +34,7 @@ class Rules:
 
     @functools.cached_property
     def lists_are_known(self) -> bool:
-        """Whether several values of one name in query or headers are: each release that has no further forms in common has these."""
+        """Whether several values of one name, in query or headers, are read so. FastAPI 0.141 does too, and validates their default."""
         return self.forms_are_known or (self.defaults_are_validated is True and _holds(_lists))
 
     @functools.cached_property
@@ -106,9 +106,6 @@ def _wrong(text: object, *loc: str | int) -> dict[str, Any]:
     return {"type": "int_parsing", "loc": loc, "msg": message, "input": text}
 
 
-_NO_NUMBER = "Input should be a valid number, unable to parse string as a number"
-
-
 def _one_value() -> bool:
     def scalars(a: int, b: int, c: int = 1) -> None: ...
 
@@ -145,19 +142,13 @@ def _lists() -> bool:
     def endpoint(
         c: Annotated[set[str], Query()],
         a: Annotated[list[int] | None, Query()] = None,
-        b: Annotated[list[float], Query()] = [7],  # noqa: B006 - what FastAPI makes of it is the question
+        b: Annotated[set[int], Query()] = [7],  # type: ignore[assignment] # noqa: B006 - what FastAPI makes of it is the question
     ) -> None: ...
 
     without, some, wrong = (_from_query(endpoint, query) for query in ("", "c=1&c=", "a=1&a=&a=x&b=y&c=2&b=3"))
-    errors = [_wrong("", "query", "a", 1), _wrong("x", "query", "a", 2)]
-    unread = {"type": "float_parsing", "loc": ("query", "b", 0), "msg": _NO_NUMBER, "input": "y"}
-    absent = {"a": None, "b": [7.0]}
-    return (
-        without == (absent, [_missing("query", "c")])
-        and some == ({**absent, "c": {"1", ""}}, [])
-        and type(some[0]["b"][0]) is float
-        and wrong == ({"c": {"2"}}, [*errors, unread])
-    )
+    absent = {"a": None, "b": {7}}
+    errors = [_wrong("", "query", "a", 1), _wrong("x", "query", "a", 2), _wrong("y", "query", "b", 0)]
+    return without == (absent, [_missing("query", "c")]) and some == ({**absent, "c": {"1", ""}}, []) and wrong == ({"c": {"2"}}, errors)
 
 
 def _names() -> bool:
