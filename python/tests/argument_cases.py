@@ -33,13 +33,6 @@ from pydantic import (
 SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="-")
 
 
-class OwnRoute(APIRoute):
-    """A route whose class finds its requests in its own way has no plan."""
-
-    def matches(self, scope: Any) -> Any:
-        return super().matches(scope)
-
-
 class Color(enum.StrEnum):
     RED = "red"
     BLUE = "blue"

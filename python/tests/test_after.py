@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Str
 from pydantic import BaseModel
 from starlette.background import BackgroundTask, BackgroundTasks
 from test_background import EARNED, wait_until
+from ways import by_asgi
 
 from turboapi.plan.routes import compile_app
 from turboapi.serving.background import Background
@@ -28,6 +29,10 @@ from turboapi.testing import TestServer
 Notes = list[Any]
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")
+
+
+async def nothing() -> None:
+    pass
 
 
 class HandledError(Exception):
@@ -49,10 +54,6 @@ class KnowingResponse(PlainTextResponse):
 
     def __init__(self, content: Any, status_code: int = 200, background: BackgroundTask | None = None) -> None:
         super().__init__(f"{content} {type(background).__name__}", status_code, background=background)
-
-
-async def nothing() -> None:
-    pass
 
 
 class PassesOn:
@@ -79,9 +80,9 @@ def add_handlers(app: FastAPI, notes: Notes) -> None:
         return PlainTextResponse("ours", 500)
 
 
-def make_app(notes: Notes, *, by_depends: bool = False, within: bool = False) -> FastAPI:
-    """An app of its own for each server; `by_depends`: no route has a plan; `within`: within middleware that passes all on."""
-    app = FastAPI(dependencies=[Depends(nothing)] if by_depends else [])
+def make_app(notes: Notes, *, planless: bool = False, within: bool = False) -> FastAPI:
+    """An app of its own for each server; `planless`: no route has a plan; `within`: within middleware that passes all on."""
+    app = by_asgi(FastAPI(), planless)
 
     def work(name: str) -> None:
         notes.append(f"{name} {who.get()}")
@@ -225,12 +226,12 @@ def make_app(notes: Notes, *, by_depends: bool = False, within: bool = False) ->
     for kind in (ValueError, HandledError, HTTPException, StopIteration):
 
         @app.get(f"/fails/{kind.__name__}")
-        async def fails(tasks: fastapi.BackgroundTasks, kind: Any = Depends(lambda kind=kind: kind) if by_depends else kind) -> None:
+        async def fails(tasks: fastapi.BackgroundTasks, kind: Any = Depends(lambda kind=kind: kind) if planless else kind) -> None:
             tasks.add_task(fail, (lambda: HTTPException(404)) if kind is HTTPException else kind)
             tasks.add_task(work, "not run")
 
         @app.get(f"/fails-async/{kind.__name__}")
-        async def fails_async(tasks: fastapi.BackgroundTasks, kind: Any = Depends(lambda kind=kind: kind) if by_depends else kind) -> None:
+        async def fails_async(tasks: fastapi.BackgroundTasks, kind: Any = Depends(lambda kind=kind: kind) if planless else kind) -> None:
             tasks.add_task(work, "one")
             tasks.add_task(fail_async, (lambda: HTTPException(404)) if kind is HTTPException else kind)
             tasks.add_task(work, "not run")
@@ -274,7 +275,7 @@ PATHS: dict[str, list[Any]] = {
 
 
 def served(way: str, notes: Notes) -> contextlib.AbstractContextManager[tuple[str, int]]:
-    return serve(way, make_app(notes, by_depends=way == "asgi", within=way == "leaf"))
+    return serve(way, make_app(notes, planless=way == "asgi", within=way == "leaf"))
 
 
 def ask(connection: Connection, notes: Notes, path: str) -> tuple[Answer, Notes]:

@@ -15,6 +15,7 @@ import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
+from ways import by_asgi
 from wire import PATIENCE, Peer, get
 
 from turboapi import TurboAPI
@@ -51,7 +52,7 @@ async def nothing():
 
 
 def make_app(kind):
-    app = TurboAPI(dependencies=[Depends(nothing)] if kind == "asgi" else [])
+    app = by_asgi(TurboAPI(), kind == "asgi")
 
     def function(name: str):
         return UNWRITABLE[name][0]
@@ -552,7 +553,7 @@ def test_bodies_are_whole():
 
 def failing_stream(kind):
     """An app whose stream raises after two parts."""
-    app = TurboAPI(dependencies=[Depends(nothing)] if kind == "asgi" else [])
+    app = by_asgi(TurboAPI(), kind == "asgi")
 
     async def parts():
         yield b"one" * 1000

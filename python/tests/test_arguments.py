@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import fastapi.routing
 import pytest
-from argument_cases import VARIANTS, OwnRoute, make_app
+from argument_cases import VARIANTS, make_app
 from differential import Answer, Connection, Pair, json_request, request, serve_ours, serve_uvicorn
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ways import OwnRoute
 
 from turboapi.plan import rules
 from turboapi.plan.routes import compile_app

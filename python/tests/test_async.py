@@ -16,7 +16,8 @@ import weakref
 
 import anyio
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
+from ways import by_asgi
 from wire import PATIENCE, Peer, get
 
 from turboapi.testing import TestServer
@@ -374,8 +375,7 @@ def test_contexts_are_apart():
 
 
 def make_raising_app(is_native):
-    # A dependency is what no plan covers.
-    app = FastAPI(dependencies=[] if is_native else [Depends(nothing)])
+    app = by_asgi(FastAPI(), not is_native)
 
     @app.get("/at_once/{name}")
     async def at_once(name: str):
@@ -399,10 +399,6 @@ def make_raising_app(is_native):
         await asyncio.gather(inner())
 
     return app
-
-
-async def nothing():
-    pass
 
 
 @pytest.mark.parametrize("is_native", [True, False], ids=["native", "asgi"])

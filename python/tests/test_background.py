@@ -13,9 +13,10 @@ import anyio.from_thread
 import anyio.to_thread
 import fastapi
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.background import BackgroundTask, BackgroundTasks
+from ways import by_asgi
 from wire import PATIENCE, Peer, get
 
 from turboapi.testing import TestServer
@@ -38,12 +39,8 @@ def added(tasks, function, *arguments, **named):
     return tasks
 
 
-async def nothing():
-    pass
-
-
 def make(is_native, **options):
-    return FastAPI(dependencies=[] if is_native else [Depends(nothing)], **options)
+    return by_asgi(FastAPI(**options), not is_native)
 
 
 def wait_until(condition):

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 import pytest
 from differential import Answer, Connection, json_request, request, serve
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from test_after import Notes, PassesOn, nothing
+from test_after import Notes, PassesOn
 from test_background import wait_until
+from ways import by_asgi
 
 from turboapi.plan.routes import compile_app
 from turboapi.testing import TestServer
@@ -100,7 +101,7 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 
 def make_app(notes: Notes, way: str, http: str) -> FastAPI:
     """`http`: who has HTTPException: "stock", "ours", or "status" for a handler of some statuses alone."""
-    app = FastAPI(dependencies=[Depends(nothing)] if way == "asgi" else [])
+    app = by_asgi(FastAPI(), way == "asgi")
 
     def note(name: str, request: Request, error: Exception) -> None:
         scope = request.scope

@@ -12,23 +12,16 @@ from differential import Answer, Connection, json_request, request, serve
 from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import ResponseValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from test_after import Notes, PassesOn, nothing
 from test_background import EARNED, wait_until
+from ways import OwnRoute
 
 from turboapi.plan.routes import compile_app
 
 
 class Item(BaseModel):
     name: str
-
-
-class OwnRoute(APIRoute):
-    """A route whose class finds its requests in its own way has no plan."""
-
-    def matches(self, scope: Any) -> Any:
-        return super().matches(scope)
 
 
 class PickyResponse(JSONResponse):

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from test_after import HandledError, Notes, PassesOn, add_handlers, nothing
 from test_background import wait_until
+from ways import by_asgi
 from wire import PATIENCE, Peer
 
 from turboapi.plan.routes import compile_app
@@ -45,7 +46,7 @@ class ShoutingResponse(StreamingResponse):
 
 
 def make_app(notes: Notes, way: str) -> FastAPI:
-    app = FastAPI(dependencies=[Depends(nothing)] if way == "asgi" else [])
+    app = by_asgi(FastAPI(), way == "asgi")
 
     add_handlers(app, notes)
 
@@ -284,7 +285,7 @@ def test_what_a_stream_sets_is_its_own(serve: Any) -> None:
 
 
 def endless(log: list[str], begun: threading.Event, way: str) -> FastAPI:
-    app = FastAPI(dependencies=[Depends(nothing)] if way == "asgi" else [])
+    app = by_asgi(FastAPI(), way == "asgi")
 
     async def waits() -> AsyncIterator[Any]:
         try:

@@ -17,24 +17,20 @@ from pathlib import Path
 import anyio.from_thread
 import anyio.to_thread
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from process import Process
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, StreamingResponse
+from ways import by_asgi
 from wire import PATIENCE, Peer, get
 
 from turboapi.testing import TestServer
 
-#: A dependency is what no plan covers.
 PATHS = pytest.mark.parametrize("is_native", [True, False], ids=["native", "asgi"])
 
 
 def make(is_native, **options):
-    return FastAPI(dependencies=[] if is_native else [Depends(nothing)], **options)
-
-
-async def nothing():
-    pass
+    return by_asgi(FastAPI(**options), not is_native)
 
 
 def wait_until(condition):
